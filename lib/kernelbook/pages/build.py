@@ -1,0 +1,90 @@
+"""`python -m kernelbook.pages.build`: the site and the ledger from the outputs of the last run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from kernelbook.evidence import execution, house, ledger
+from kernelbook.pages import site
+
+
+def _sphinx(to: Path, doctrees: Path) -> bool:
+    """Build the pages into `to`; warnings are errors."""
+    from jupyter_book.sphinx import build_sphinx
+
+    root = house.root()
+    status = build_sphinx(
+        root,
+        to,
+        noconfig=True,
+        path_config=root / "_config.yml",
+        confoverrides={"external_toc_path": str(root / "_toc.yml"), "nitpicky": True, "latex_individualpages": False},
+        doctreedir=doctrees,
+        quiet=True,
+        warningiserror=True,
+        keep_going=True,
+    )
+    return status == 0
+
+
+def _front_door(pages: Path) -> None:
+    """The folder's own address leads to the first page."""
+    to = "book/intro.html"
+    head = f'<meta charset="utf-8"><title>The Book of Kernels</title><meta http-equiv="refresh" content="0; url={to}">'
+    house.write_whole(
+        pages / "index.html", f'<!doctype html><html lang="en">{head}<a href="{to}">The Book of Kernels</a></html>\n'
+    )
+
+
+def _replace(new: Path, site_folder: Path) -> None:
+    """Put a complete copy of the new pages in the place of the old ones."""
+    fresh, old = site_folder.with_name("site.new"), site_folder.with_name("site.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(new, fresh)
+    if site_folder.exists():
+        site_folder.rename(old)
+    fresh.rename(site_folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def main() -> int:
+    """Build, check and publish the site below `out/`; the former site stays where anything fails."""
+    from filelock import FileLock, Timeout
+
+    started = time.monotonic()
+    folder = execution.settings_from_environment().folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Another build is running in this checkout: wait for it to end, or stop it, then try again.", file=sys.stderr)
+        return 2
+    with lock:
+        pages = folder / "build" / "html"
+        if not _sphinx(pages, folder / "build" / "doctrees"):
+            print("The site was not built: see the messages above. The former site is untouched.", file=sys.stderr)
+            return 1
+        _front_door(pages)
+        if found := site.problems(pages):
+            print(
+                "\n".join(
+                    [*found, "The site was not published: its pages must load nothing foreign and point to nothing missing."]
+                )
+            )
+            return 1
+        made = ledger.write()
+        _replace(pages, folder / "site")
+    verdicts = [c["verdict"] for c in made["claims"]]
+    tally = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+    print(f"Ledger: {len(verdicts)} claims ({tally}) and {len(made['papers'])} papers.")
+    print(f"Site built in {time.monotonic() - started:.0f} s. Open {(folder / 'site' / 'index.html').as_uri()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
