@@ -165,11 +165,13 @@ def find(name: str) -> Path:
 
 def read(path: Path) -> Chapter:
     """Read a MyST notebook.  Raises ChapterFailed where its front matter or a cell's options cannot be parsed."""
-    from myst_nb.core.read import read_myst_markdown_notebook
+    from myst_nb.core import read as myst
 
+    # while Sphinx runs, its own reading attaches outputs (pages.sphinx); ours reads the source alone
+    reader = getattr(myst.read_myst_markdown_notebook, "original", myst.read_myst_markdown_notebook)
     text, lines = path.read_text("utf8"), path.read_text("utf8").splitlines()
     try:
-        notebook = read_myst_markdown_notebook(text, add_source_map=True, path=str(path))
+        notebook = reader(text, add_source_map=True, path=str(path))
     except Exception as error:
         line = int(m[1]) if (m := re.search(r":(\d+)", str(error))) else 1
         raise ChapterFailed(path.relative_to(house.root()).as_posix(), line, f"not a notebook: {error}") from error
@@ -300,13 +302,17 @@ def _of_the_project(path: str) -> bool:
     return not (path.endswith(".pyc") or SKIPPED_FOLDERS & set(Path(path).parts[:-1]) - set(house.root().parts))
 
 
+def plain(trace: str) -> str:
+    """A traceback without its colors."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", trace)
+
+
 def _listing(source: str, start: int, at: int) -> str:
     return "\n".join(f"{'>' if n == at else ' '} {n:4d} | {t}" for n, t in enumerate(source.splitlines(), start))
 
 
 def _failure(chapter: Chapter, i: int, summary: str, trace: str = "") -> ChapterFailed:
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", trace)
-    within = re.search(r"Cell In\s?\[\d+\], line (\d+)", plain)
+    within = re.search(r"Cell In\s?\[\d+\], line (\d+)", plain(trace))
     line = chapter.starts[i] + (int(within[1]) - 1 if within else 0)
     listing = _listing(chapter.notebook.cells[i].source, chapter.starts[i], line)
     return ChapterFailed(chapter.place, line, summary, listing, trace, i)
@@ -327,6 +333,7 @@ def _kernel(chapter: Chapter, settings: Settings, limit: float, at: dict[str, in
         record_timing=False,
         store_widget_state=False,
         allow_errors=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # what the kernel says of its transport is not the chapter's
         timeout_func=lambda cell: max(1, int(end - time.monotonic())),
     )
     with tempfile.TemporaryDirectory(prefix="kernelbook-ipython-") as profile:

@@ -101,5 +101,5 @@ def recorded(name: str, compute: Callable[[int], Any], seeds: int = 20) -> Recor
         raise RecordMissing(
             f"record {path.name} was made by other code than compute={compute.__name__}: `make record C=PART/CHAPTER` remakes it"
         )
-    live = _plain(compute(run.seeds(1, f"record/{name}")[0]), name)
+    live = _plain(compute(run.seeds(1, f"live/{name}")[0]), name)
     return Recorded(live, tuple(stored["values"]))

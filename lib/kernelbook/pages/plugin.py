@@ -66,8 +66,9 @@ class ChapterItem(pytest_items.NotebookItem):
         failure = excinfo.value.__cause__
         if not isinstance(failure, execution.ChapterFailed):
             return pytest.Item.repr_failure(self, excinfo, style)
+        trace = failure.trace if self.config.get_terminal_writer().hasmarkup else execution.plain(failure.trace)
         head = f"{failure.place}: {failure.summary}"
-        return pytest_items.NbMakeFailureRepr("\n\n".join(x for x in (head, failure.listing, failure.trace) if x), head)
+        return pytest_items.NbMakeFailureRepr("\n\n".join(x for x in (head, failure.listing, trace) if x), head)
 
     def reportinfo(self) -> Any:
         return self.path, None, self.path.relative_to(house.root()).as_posix()

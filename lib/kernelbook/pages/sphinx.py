@@ -41,12 +41,17 @@ def refuse_stale(app: Any) -> None:
         raise ExtensionError("\n".join([*stale, "Run `make book`: it executes these chapters, then builds."]))
 
 
-def _read_with_outputs(original: Any, text: str, *arguments: Any, path: Any = None, **options: Any) -> Any:
-    notebook = original(text, *arguments, path=path, **options)
-    if path and house.book() in Path(path).resolve().parents:
-        chapter = execution.Chapter(Path(path).resolve(), notebook)
-        execution.attach(chapter, execution.settings_from_environment())
-    return notebook
+def _reader_with_outputs(original: Any) -> Any:
+    """MyST-NB's reader of a notebook's source, followed by the outputs of its last run."""
+
+    def read(text: str, *arguments: Any, path: Any = None, **options: Any) -> Any:
+        notebook = original(text, *arguments, path=path, **options)
+        if path and house.book() in Path(path).resolve().parents:
+            execution.attach(execution.Chapter(Path(path).resolve(), notebook), execution.settings_from_environment())
+        return notebook
+
+    read.original = original  # type: ignore[attr-defined]
+    return read
 
 
 def pages_to_reread(app: Any, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
@@ -255,8 +260,8 @@ def setup(app: Any) -> dict[str, Any]:
     """Connect the extension."""
     from myst_nb.core import read
 
-    if not isinstance(read.read_myst_markdown_notebook, partial):
-        read.read_myst_markdown_notebook = partial(_read_with_outputs, read.read_myst_markdown_notebook)
+    if not hasattr(read.read_myst_markdown_notebook, "original"):
+        read.read_myst_markdown_notebook = _reader_with_outputs(read.read_myst_markdown_notebook)
     app.connect("builder-inited", refuse_stale)
     app.connect("env-get-outdated", pages_to_reread)
     app.connect("doctree-read", add_header)

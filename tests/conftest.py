@@ -1,0 +1,6 @@
+"""Kernels are tested in Triton's interpreter, which must be chosen before Triton's first import."""
+
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
