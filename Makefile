@@ -16,6 +16,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.txt requirements.lock pyproject.toml tools/setup.py
+	@command -v $(or $(PYTHON),python3) >/dev/null || { echo 'No Python was found: install Python 3.11 or newer, then run make again.' >&2; exit 1; }
 	@$(or $(PYTHON),python3) tools/setup.py
 
 book: $(READY) ## run what changed, build the site, print its address
@@ -29,7 +30,7 @@ check: $(READY) ## format, lint, types, fast tests: before each commit
 	@$(PY) tools/check.py fast
 
 lab: $(READY) ## JupyterLab on the book; a double click opens a chapter
-	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m jupyter lab book
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m jupyter lab --ServerApp.preferred_dir=book $(LAB)
 
 chapter: $(READY) ## run one chapter: make chapter C=width/tangent
 	@$(PY) -m kernelbook.evidence.survey run $(or $(C),"")
@@ -43,8 +44,8 @@ record: $(READY) ## remake a chapter's recorded seeds: make record C=width/tange
 format: $(READY) ## put code and chapters into their one form
 	@$(PY) tools/check.py format
 
-lock: ## remake requirements.lock (needs uv)
-	uv pip compile --no-config --universal --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.lock
+lock: ## remake requirements.lock from requirements.txt (needs uv)
+	grep -v "^-e" requirements.txt > requirements.in && uv pip compile --no-config --universal --no-annotate --no-header --python-version 3.11 requirements.in -o requirements.lock; rm requirements.in
 
 clean: ## remove everything that was built, but not .venv
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

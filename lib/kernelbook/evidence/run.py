@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from importlib.util import find_spec
 from typing import TypeVar
 
 import numpy as np
@@ -33,9 +34,11 @@ def start(interpret: bool = False) -> None:
     """First call of every chapter: one core per process, and Triton's interpreter where there is no GPU.
 
     interpret: whether the chapter runs Triton kernels.
-    Raises RuntimeError if Triton was imported for compilation before this call: it chooses once, at its import.
+    Raises RuntimeError where Triton is not installed, or was imported for compilation before this call: it chooses once.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if interpret and find_spec("triton") is None:
+        raise RuntimeError("this chapter runs Triton kernels, and Triton exists for Linux only: use Linux, WSL2 or a container")
     if not interpret or device.type == "cuda":
         return
     if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
