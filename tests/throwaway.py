@@ -34,7 +34,9 @@ def chapter(*cells: str, title: str = "The neural tangent kernel") -> str:
     """A chapter's source with these code cells; a cell that begins with `#text ` is prose instead."""
     parts = [HEAD.format(title=title)]
     for cell in cells:
-        parts.append(cell.removeprefix("#text ") + "\n" if cell.startswith("#text ") else f"```{{code-cell}} ipython3\n{cell}\n```\n")
+        parts.append(
+            cell.removeprefix("#text ") + "\n" if cell.startswith("#text ") else f"```{{code-cell}} ipython3\n{cell}\n```\n"
+        )
     return "\n".join(parts)
 
 

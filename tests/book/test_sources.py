@@ -165,6 +165,33 @@ def test_claims_are_the_last_word_of_their_cells(path):
         assert not calls or (len(calls) == 1 and CLAIM.match(cell.source)), f"a claim has a cell of its own: {cell.source[:80]}"
 
 
+def assigned(code):
+    """Names that a cell binds at its top level."""
+    found = set()
+    for node in ast.parse(code).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        found |= {n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)}
+        if isinstance(node, (ast.For, ast.With)):
+            found |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        found |= {node.name} if isinstance(node, ast.FunctionDef) else set()
+    return found
+
+
+@each_chapter
+def test_live_explorers_use_no_name_that_a_later_cell_binds_again(path):
+    cells = [c.source for _, c in execution.read(path).code if "exercise" not in execution.tags(c)]
+    cells += [c.source for _, c in execution.read(path).code if "exercise" in execution.tags(c)]
+    for i, code in enumerate(cells):
+        for node in ast.parse(code).body:
+            if isinstance(node, ast.FunctionDef) and "explore" in "".join(map(ast.unparse, node.decorator_list)):
+                local = {a.arg for a in node.args.args} | {
+                    n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+                }
+                used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - local
+                later = set().union(*(assigned(c) for c in cells[i + 1 :])) if cells[i + 1 :] else set()
+                assert not used & later, f"{node.name} draws with {sorted(used & later)}, which a later cell binds again"
+
+
 # ---------------------------------------------------------------- one door for randomness
 
 

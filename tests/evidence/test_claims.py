@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import torch
-
 from kernelbook.evidence import claims
 from kernelbook.evidence.claims import ClaimFailed, claim
 from kernelbook.evidence.record import Recorded
@@ -102,10 +101,14 @@ def test_what_does_not_hold_is_a_verdict_and_no_error():
 
 
 def test_null_needs_the_interval_inside_the_range():
-    ok = claim.null("ntk/x", SENTENCE, measured=[0.01, -0.01, 0.0, 0.01], within=(-0.1, 0.1), kind="limit", because="It is too small to see.")
+    ok = claim.null(
+        "ntk/x", SENTENCE, measured=[0.01, -0.01, 0.0, 0.01], within=(-0.1, 0.1), kind="limit", because="It is too small to see."
+    )
     assert ok.record["verdict"] == "no effect here"
     with pytest.raises(ClaimFailed):
-        claim.null("ntk/x", SENTENCE, measured=[0.3, -0.3, 0.2], within=(-0.1, 0.1), kind="limit", because="It is too small to see.")
+        claim.null(
+            "ntk/x", SENTENCE, measured=[0.3, -0.3, 0.2], within=(-0.1, 0.1), kind="limit", because="It is too small to see."
+        )
     with pytest.raises(ValueError, match="around 0"):
         claim.null("ntk/x", SENTENCE, measured=[0.3, 0.3], within=(0.1, 0.5), kind="limit", because="It is too small to see.")
 
@@ -123,7 +126,9 @@ def test_controlled_is_decided_on_the_paired_difference():
 
 
 def test_out_of_reach_measures_nothing():
-    record = claims.out_of_reach("ntk/x", SENTENCE, reported="76 % on ImageNet, Table 2", because="It needs ImageNet and a cluster.").record
+    record = claims.out_of_reach(
+        "ntk/x", SENTENCE, reported="76 % on ImageNet, Table 2", because="It needs ImageNet and a cluster."
+    ).record
     assert record["verdict"] == "out of reach" and record["measured"] is None and record["bound"] is None
 
 
@@ -152,6 +157,8 @@ def test_a_claim_draws_itself_with_and_without_our_renderer():
     assert "3.2 × 10⁻⁷" in bundle["text/plain"]
 
 
-@pytest.mark.parametrize(("x", "text"), [(0.5, "0.5"), (-0.5, "−0.5"), (1.5e-10, "1.5 × 10⁻¹⁰"), (123456, "1.23 × 10⁵"), (None, "not finite")])
+@pytest.mark.parametrize(
+    ("x", "text"), [(0.5, "0.5"), (-0.5, "−0.5"), (1.5e-10, "1.5 × 10⁻¹⁰"), (123456, "1.23 × 10⁵"), (None, "not finite")]
+)
 def test_numbers_are_written_as_a_reader_writes_them(x, text):
     assert claims.number_text(x) == text

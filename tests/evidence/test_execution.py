@@ -9,7 +9,9 @@ from throwaway import Copy, chapter
 
 pytestmark = pytest.mark.slow
 
-CLAIM = 'from kernelbook.evidence.claims import claim\nclaim("ntk/x", "One is less than two.", measured={}, below=2, kind="limit")'
+CLAIM = (
+    'from kernelbook.evidence.claims import claim\nclaim("ntk/x", "One is less than two.", measured={}, below=2, kind="limit")'
+)
 
 
 @pytest.fixture
@@ -51,7 +53,11 @@ def test_a_library_file_reruns_just_its_importers_and_a_docstring_nothing(tmp_pa
     assert "2 executed" in copy.run_chapters().stdout
     stats = copy.root / "lib/kernelbook/evidence/stats.py"
     text = stats.read_text()
-    stats.write_text(text.replace('"""Intervals, exponents', '"""More about intervals, exponents').replace("def mean_interval", "# why\ndef mean_interval"))
+    stats.write_text(
+        text.replace('"""Intervals, exponents', '"""More about intervals, exponents').replace(
+            "def mean_interval", "# why\ndef mean_interval"
+        )
+    )
     assert stats.read_text() != text
     assert "2 current" in copy.run_chapters().stdout
     stats.write_text(text.replace("(1 + level) / 2", "(1.0 + level) / 2", 1))
@@ -87,7 +93,11 @@ def test_another_seed_writes_beside_the_sites_outputs(copy):
     [
         (["x = 1", "y = 2\nz = x / 0"], 26, "ZeroDivisionError: division by zero"),
         (["x = 1", "def f(:\n    pass"], 25, "SyntaxError"),
-        (["x = 1", CLAIM.format(3)], 26, "ClaimFailed: claim ntk/x does not hold: One is less than two. (measured 3, bound below 2"),
+        (
+            ["x = 1", CLAIM.format(3)],
+            26,
+            "ClaimFailed: claim ntk/x does not hold: One is less than two. (measured 3, bound below 2",
+        ),
         (["x = 1", "import time\ntime.sleep(60)"], 25, "took more than 4 s"),
         (["x = 1", "import os\nos._exit(1)"], 25, "the kernel died"),
     ],

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from kernelbook.evidence import house, record, run
 from kernelbook.evidence.source import code_hash
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
-
 from kernelbook.evidence import run, stats
+from scipy import stats as scipy_stats
 
 
 def test_mean_interval_is_students():
@@ -51,7 +50,10 @@ def test_fitted_exponent_is_exact_on_a_power_law_and_unsure_on_noise():
     assert (noisy.slope, noisy.error) == pytest.approx((fit.slope, fit.stderr))
 
 
-@pytest.mark.parametrize(("x", "y", "named"), [([1, 2], [1, 2], "at least 3"), ([1, 2, 3], [1, 2, 0], "positive"), ([1, 2, 3], [1, 2, 3, 4], "as many")])
+@pytest.mark.parametrize(
+    ("x", "y", "named"),
+    [([1, 2], [1, 2], "at least 3"), ([1, 2, 3], [1, 2, 0], "positive"), ([1, 2, 3], [1, 2, 3, 4], "as many")],
+)
 def test_fitted_exponent_names_what_is_wrong(x, y, named):
     with pytest.raises(ValueError, match=named):
         stats.fitted_exponent(x, y)

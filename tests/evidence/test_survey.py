@@ -1,9 +1,8 @@
 import json
 
 import pytest
-from throwaway import Copy, chapter
-
 from kernelbook.evidence import survey
+from throwaway import Copy, chapter
 
 NOISY = (
     "from kernelbook.evidence import run\nfrom kernelbook.evidence.claims import claim",
@@ -17,7 +16,10 @@ NOISY = (
 
 
 def record(measured, interval=None, **more):
-    return dict(kind="limit", bound={"below": 1.0}, verdict="holds", measured=measured, interval=interval, met=True, recorded=None) | more
+    return (
+        dict(kind="limit", bound={"below": 1.0}, verdict="holds", measured=measured, interval=interval, met=True, recorded=None)
+        | more
+    )
 
 
 def test_margin_is_counted_in_standard_deviations_of_the_deciding_end():

@@ -1,14 +1,17 @@
 import re
 
 import pytest
-
 from kernelbook.evidence.claims import claim
 from kernelbook.evidence.counting import Timing, time_ratio
 from kernelbook.pages import boxes
 
 
 def record(**options):
-    return claim("ntk/x", "Less is $x^2$ more.", **({"measured": 0.2, "below": 0.5, "kind": "limit", "reported": "In Fig. 1 it is so."} | options)).record
+    return claim(
+        "ntk/x",
+        "Less is $x^2$ more.",
+        **({"measured": 0.2, "below": 0.5, "kind": "limit", "reported": "In Fig. 1 it is so."} | options),
+    ).record
 
 
 def test_a_box_says_everything_the_record_says():

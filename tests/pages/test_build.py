@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 CELLS = (
     "from kernelbook.evidence.claims import claim\nfrom kernelbook.pages.listing import listing",
-    '#text See {chapter}`width/depth` and {paper}`ntk` on $x^2$.',
+    "#text See {chapter}`width/depth` and {paper}`ntk` on $x^2$.",
     'claim("ntk/x", "One is less than two.", measured=1.0, below=2, kind="limit")',
     "from kernelbook.pages.figures import figure\nlisting(figure)",
 )

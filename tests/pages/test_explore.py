@@ -1,7 +1,6 @@
 import re
 
 import pytest
-
 from kernelbook.pages.explore import explore
 
 

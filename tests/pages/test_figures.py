@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from kernelbook.pages.figures import figure, palette, picture
 
 
@@ -16,7 +15,9 @@ def test_the_three_hues_stay_apart_in_grey():
     assert min(np.diff(greys)) > 0.08
 
 
-@pytest.mark.parametrize("matrix", [[[0.625, 0.375, 0], [0.7, 0.3, 0], [0, 0.3, 0.7]], [[0.567, 0.433, 0], [0.558, 0.442, 0], [0, 0.242, 0.758]]])
+@pytest.mark.parametrize(
+    "matrix", [[[0.625, 0.375, 0], [0.7, 0.3, 0], [0, 0.3, 0.7]], [[0.567, 0.433, 0], [0.558, 0.442, 0], [0, 0.242, 0.758]]]
+)
 def test_the_three_hues_stay_apart_for_the_color_blind(matrix):
     from matplotlib.colors import to_rgb
 

@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from kernelbook.evidence import stats
 from kernelbook.pages import listing
 

@@ -1,5 +1,4 @@
 import pytest
-
 from kernelbook.pages import site
 
 PAGE = '<!doctype html><html><head>{head}</head><body id="top">{body}</body></html>'
@@ -52,7 +51,9 @@ def test_what_loads_nothing_foreign_passes(page, harmless):
     assert page(harmless) == []
 
 
-@pytest.mark.parametrize("missing", ['<img src="gone.png">', '<a href="gone.html">x</a>', '<script src="gone.js"></script>', '<a href="sub/">x</a>'])
+@pytest.mark.parametrize(
+    "missing", ['<img src="gone.png">', '<a href="gone.html">x</a>', '<script src="gone.js"></script>', '<a href="sub/">x</a>']
+)
 def test_missing_local_targets_are_found(page, missing):
     (found,) = page(missing)
     assert "does not exist" in found

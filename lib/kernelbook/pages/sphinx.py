@@ -193,16 +193,16 @@ def _claim_row(relative: Any, c: dict[str, Any]) -> str:
         _cell(measured, "measured"),
         _cell("" if c["bound"] is None else html.escape(claims.bound_text(c)), "bound"),
         _cell("" if margin is None else f"{margin:.1f} sd", "margin"),
-        _cell(f"{c['core_seconds']:.0f} s, {c['device']}, seed {c['seed']}", "run"),
     ]
     return f'<tr data-verdict="{html.escape(c["verdict"])}">{"".join(cells)}</tr>'
 
 
 def _group(relative: Any, title: str, rows: list[dict[str, Any]], written: bool) -> str:
     status = "measured" if rows else "missing"
-    note = "" if rows else "<em>no claim yet</em>" if written else "<em>chapter not written yet</em>"
+    run = "{core_seconds:.0f} s on one core, {device}, seed {seed}".format(**rows[0]) if rows else ""
+    note = f"<em>{run}</em>" if rows else "<em>no claim yet</em>" if written else "<em>chapter not written yet</em>"
     body = "".join(_claim_row(relative, c) for c in rows)
-    return f'<tbody class="kb-paper" data-status="{status}"><tr class="kb-paper-head"><th colspan="7" scope="colgroup">{title} {note}</th></tr>{body}</tbody>'
+    return f'<tbody class="kb-paper" data-status="{status}"><tr class="kb-paper-head"><th colspan="6" scope="colgroup">{title} {note}</th></tr>{body}</tbody>'
 
 
 def _paper_title(paper: dict[str, Any], chapters: dict[str, str]) -> str:
@@ -220,7 +220,7 @@ FILTERS = (
     '<option value="missing">papers without claims</option></select></label>'
     '<label>Verdict <select id="kb-verdict"><option value="">any</option>{options}</select></label><output id="kb-count"></output></div>'
 )
-COLUMNS = ("Verdict", "Claim", "Kind", "Measured", "Bound", "Margin", "Run")
+COLUMNS = ("Verdict", "Claim", "Kind", "Measured", "Bound", "Margin")
 
 
 def ledger_table(made: dict[str, Any], relative: Any, written: set[str]) -> str:
