@@ -35,8 +35,8 @@ lab: $(READY) ## JupyterLab on the book; a double click opens a chapter
 chapter: $(READY) ## run one chapter: make chapter C=width/tangent
 	@$(PY) -m kernelbook.evidence.survey run $(or $(C),"")
 
-survey: $(READY) ## claims over fresh seeds: make survey C="width/tangent" SEEDS=20
-	@$(PY) -m kernelbook.evidence.survey survey --seeds $(SEEDS) --jobs $(JOBS) $(C)
+survey: $(READY) ## claims over fresh seeds: make survey C="width/tangent" SEEDS=20 [SCHEDULER=tcp://...]
+	@$(PY) -m kernelbook.evidence.survey survey --seeds $(SEEDS) --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(C)
 
 record: $(READY) ## remake a chapter's recorded seeds: make record C=width/tangent
 	@$(PY) -m kernelbook.evidence.survey record $(or $(C),"")

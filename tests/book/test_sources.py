@@ -88,7 +88,7 @@ def test_parts(path):
     opening = cells[0].source
     assert re.findall(r"^# (.+)$", opening, re.M) == [TITLES[chapter.name]]
     assert "{admonition} Puzzle" in opening, "a puzzle stands before the first code cell"
-    aims = re.search(r"You will be able to\W*\n((?:\s*- .+\n?)+)", opening + "\n")
+    aims = re.search(r"ou will be able to\W*\n((?:\s*- .+\n?)+)", opening + "\n")
     assert aims and len(re.findall(r"^\s*- ", aims[1], re.M)) == 3, "three lines under 'You will be able to'"
     assert re.search(r"\{admonition\} What (differs from the paper|this page leaves out)", text)
     assert any(c.source.startswith("@explore(") or "\n@explore(" in c.source for _, c in chapter.code)

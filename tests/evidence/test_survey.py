@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 from kernelbook.evidence import survey
@@ -55,6 +58,61 @@ def test_a_survey_runs_fresh_seeds_and_keeps_the_table(tmp_path):
     assert not (tmp_path / "book/data/survey").exists()  # six seeds are no record
     wrong = [line for line in done.stdout.splitlines() if line.startswith("ntk/") and ": " in line]
     assert {line.split(":")[0] for line in wrong} == {"ntk/near", "ntk/fixed"}
+
+
+def dask(copy, program, *options):
+    """A scheduler or a worker as a process of its own, in the copy's checkout."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *options]
+    return subprocess.Popen(command, cwd=copy.root, env=copy.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(path):
+    for _ in range(300):
+        if path.exists() and path.read_text().strip():
+            return json.loads(path.read_text())
+        time.sleep(0.1)
+    raise AssertionError(f"{path} did not appear")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_half_way_loses_no_run_and_counts_none_twice(tmp_path):
+    copy = Copy(tmp_path)
+    copy.write("width/tangent", chapter(NOISY[0], "import time\ntime.sleep(2)", NOISY[1]))
+    file = tmp_path / "scheduler.json"
+    started = [dask(copy, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))]
+    try:
+        address = wait_for(file)["address"]
+        worker = ("--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
+        started += [dask(copy, "worker", address, *worker) for _ in range(2)]
+        command = [sys.executable, "-m", "kernelbook.evidence.survey", "survey", "--seeds", "6", "--scheduler", address]
+        survey_run = subprocess.Popen(command, cwd=copy.root, env=copy.environment, stdout=subprocess.PIPE, text=True)
+        lines = []
+        for line in survey_run.stdout:
+            lines.append(line)
+            if line.startswith("2 of 6 runs"):
+                started[1].kill()  # in the middle of its next run
+        assert survey_run.wait() == 0, "".join(lines)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    progress = [line for line in lines if " of 6 runs" in line]
+    assert [line.split(" ")[0] for line in progress] == list("123456")
+    assert sorted(line.split("seed ")[1].strip() for line in progress) == list("123456")
+    assert any("width/tangent, 6 seeds" in line for line in lines)
+    assert any(line.startswith("ntk/far") and " 100% " in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_not_there_is_named(tmp_path):
+    copy = Copy(tmp_path)
+    copy.write("width/tangent", chapter(*NOISY[:2]))
+    for address, words in (
+        ("tcp://127.0.0.1:9", "nobody answers there"),
+        ("127.0.0.1:8786", "expected an address such as tcp://"),
+    ):
+        done = copy.python("-m", "kernelbook.evidence.survey", "survey", "--seeds", "2", "--scheduler", address)
+        assert done.returncode == 2 and f"scheduler='{address}'" in done.stdout and words in done.stdout
 
 
 @pytest.mark.slow

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,6 +20,8 @@ from kernelbook.evidence import claims, execution, house, ledger
 LEAST_SEEDS = 20
 LEAST_MARGIN = 4.0
 MOST_HELD_IF_ABSENT = 0.2
+
+Runs = dict[str, dict[int, list[dict[str, Any]]]]
 
 
 def margin(ends: list[list[float]], allowed: tuple[float, float]) -> float | None:
@@ -85,30 +88,54 @@ def defects(row: dict[str, Any], name: str) -> list[str]:
     return found
 
 
-def _job(path: str, seed: int, scale: str) -> tuple[str, int, list[dict[str, Any]], str]:
-    settings = execution.Settings(seed, scale, survey=True)
+def _job(name: str, seed: int, scale: str) -> tuple[list[dict[str, Any]], str]:
+    """One chapter under one seed, in the checkout of the machine that runs it: its claims' records, or why there are none."""
+    settings, path = execution.Settings(seed, scale, survey=True), execution.find(name)
     try:
-        execution.bring_up_to_date(Path(path), settings)
+        execution.bring_up_to_date(path, settings)
     except execution.ChapterFailed as failure:
-        return path, seed, [], f"{failure.place}: {failure.summary}"
-    return path, seed, ledger.outputs_of(execution.results(Path(path), settings)[0], claims.MIME), ""
+        return [], f"{failure.place}: {failure.summary}"
+    return ledger.outputs_of(execution.results(path, settings)[0], claims.MIME), ""
 
 
-def _collect(paths: list[Path], seeds: list[int], jobs: int) -> tuple[dict[str, dict[int, list[dict[str, Any]]]], list[str]]:
-    """Run every chapter under every seed, in processes of this machine; a run that is there already is read."""
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {str(p): {} for p in paths}
-    errors, done, total = [], 0, len(paths) * len(seeds)
-    with ProcessPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(_job, str(p), s, "quick") for p in paths for s in seeds]
-        for job in as_completed(waiting):
-            path, seed, records, error = job.result()
-            done += 1
+@contextmanager
+def _cluster(scheduler: str, jobs: int) -> Iterator[Any]:
+    """A Dask client of the scheduler at an address, or of worker processes of this machine."""
+    import distributed
+
+    if scheduler and not scheduler.startswith(("tcp://", "tls://")):
+        raise ValueError(f"scheduler={scheduler!r}: expected an address such as tcp://192.0.2.1:8786")
+    with ExitStack() as stack:
+        try:
+            if not scheduler:
+                workers = dict(n_workers=jobs, threads_per_worker=1, host="127.0.0.1")
+                local = distributed.LocalCluster(**workers, dashboard_address=None, silence_logs=logging.ERROR)
+                stack.enter_context(local)
+            client = stack.enter_context(distributed.Client(scheduler or local, timeout="20s"))
+        except OSError as error:
+            raise ValueError(f"scheduler={scheduler!r}: nobody answers there; start one with `dask scheduler`") from error
+        yield client
+
+
+def _collect(names: list[str], seeds: list[int], scale: str, jobs: int, scheduler: str) -> tuple[Runs, list[str]]:
+    """Run every chapter under every seed on Dask.  A worker that dies loses nothing: its job goes to another."""
+    from distributed import as_completed
+
+    found: Runs = {n: {} for n in names}
+    errors: list[str] = []
+    total = len(names) * len(seeds)
+    with _cluster(scheduler, jobs) as client:
+        # keys of this survey alone, so that no scheduler answers with an older survey's runs
+        mark = uuid.uuid4().hex[:8]
+        waiting = {client.submit(_job, n, s, scale, key=f"{n}-{s}-{mark}"): (n, s) for n in names for s in seeds}
+        for done, future in enumerate(as_completed(waiting), 1):
+            name, seed = waiting[future]
+            records, error = future.result() if future.status == "finished" else ([], f"lost: {future.exception()}")
             if error:
-                errors.append(f"seed {seed}: {error}")
+                errors.append(f"{name}, seed {seed}: {error}")
             else:
-                found[path][seed] = records
-            print(f"\r{done} of {total} runs", end="" if sys.stdout.isatty() else "\n", flush=True)
-    print()
+                found[name][seed] = records
+            print(f"{done} of {total} runs: {name}, seed {seed}", flush=True)
     return found, errors
 
 
@@ -127,23 +154,24 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def survey(names: Iterable[str], seeds: list[int], jobs: int = 2) -> list[str]:
+def survey(names: Iterable[str], seeds: list[int], jobs: int = 2, scheduler: str = "", scale: str = "quick") -> list[str]:
     """Survey chapters, print a table for each, keep it in `book/data/survey/`, and return what is wrong.
 
-    Raises ValueError for an unknown chapter or under two seeds.
+    scheduler: address of a Dask scheduler whose workers have this checkout; `jobs` processes of this machine where empty.
+    Raises ValueError for an unknown chapter, under two seeds, or where no scheduler answers.
     """
     if len(seeds) < 2:
         raise ValueError(f"SEEDS={len(seeds)}: expected at least 2, and {LEAST_SEEDS} for a record")
     paths = [execution.find(n) for n in names] or [p for p in execution.notebooks() if p.parent.name != "solutions"]
-    found, wrong = _collect(paths, seeds, jobs)
+    found, wrong = _collect([execution.read(p).name for p in paths], seeds, scale, jobs, scheduler)
     for path in paths:
-        runs = found[str(path)]
+        name = execution.read(path).name
+        runs = found[name]
         ids = dict.fromkeys(r["id"] for s in sorted(runs) for r in runs[s])
         rows = {i: summarize([r for s in sorted(runs) for r in runs[s] if r["id"] == i]) for i in ids}
-        name = execution.read(path).name
         print(f"\n{name}, {len(runs)} seeds\n{table(rows)}")
         wrong += [d for i, row in rows.items() for d in defects(row, i)]
-        if len(runs) >= LEAST_SEEDS:
+        if len(runs) >= LEAST_SEEDS and scale == "quick":
             made = dict(chapter=name, seeds=sorted(runs), code=execution.code_key(execution.read(path)), claims=rows)
             house.write_json(house.book() / "data" / "survey" / f"{name}.json", made)
     return wrong
@@ -173,10 +201,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=LEAST_SEEDS, help="how many values of KERNELBOOK_SEED")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    a = parser.parse_args(arguments)
+    parser.add_argument("--scheduler", default="", help="address of a Dask scheduler, such as tcp://192.0.2.1:8786")
+    parser.add_argument("--scale", default="quick", choices=house.SCALES, help="the scale of the runs")
+    a = parser.parse_intermixed_args(arguments)
     try:
         if a.what == "survey":
-            wrong = survey([c for c in a.chapters if c], list(range(a.first, a.first + a.seeds)), a.jobs)
+            seeds = list(range(a.first, a.first + a.seeds))
+            wrong = survey([c for c in a.chapters if c], seeds, a.jobs, a.scheduler, a.scale)
             print("\n".join(["", *wrong, f"{len(wrong)} defects"]))
             return min(len(wrong), 1)
         if not any(a.chapters):
@@ -189,4 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # by its own name, so that workers find the jobs' function in the library and not in a script
+    from kernelbook.evidence.survey import main as entry
+
+    sys.exit(entry())

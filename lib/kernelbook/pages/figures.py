@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -110,8 +111,8 @@ def figure(
 
 
 def picture(ax: Any, image: Any, **options: Any) -> Any:
-    """Show a 2-D array (h, w) on ax without ticks or frame; options as for `imshow`."""
-    drawn = ax.imshow(image, **options)
+    """Show a 2-D array or tensor (h, w) on ax without ticks or frame; options as for `imshow`."""
+    drawn = ax.imshow(np.asarray(image), **options)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return drawn
