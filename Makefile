@@ -8,7 +8,7 @@ JOBS ?= 2
 export JUPYTER_PLATFORM_DIRS := 1
 export SPHINX_BUILD := 1
 
-.PHONY: help book test check lab chapter survey record format lock clean
+.PHONY: help book test check lab chapter survey course pdf record format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -37,6 +37,12 @@ chapter: $(READY) ## run one chapter: make chapter C=width/tangent
 
 survey: $(READY) ## claims over fresh seeds: make survey C="width/tangent" SEEDS=20 [SCHEDULER=tcp://...]
 	@$(PY) -m kernelbook.evidence.survey survey --seeds $(SEEDS) --jobs $(JOBS) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(C)
+
+course: book ## student edition, teacher edition and slides
+	@$(PY) -m kernelbook.pages.course
+
+pdf: book ## the whole book as one PDF (needs Chromium)
+	@$(PY) -m kernelbook.pages.pdf
 
 record: $(READY) ## remake a chapter's recorded seeds: make record C=width/tangent
 	@$(PY) -m kernelbook.evidence.survey record $(or $(C),"")

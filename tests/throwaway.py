@@ -66,8 +66,8 @@ class Copy:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         files = sorted(p.relative_to(self.root).with_suffix("").as_posix() for p in (self.root / "book").rglob("*.md"))
-        entries = "".join(f"- file: {f}\n" for f in files if f != "book/intro")
-        (self.root / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nchapters:\n{entries}")
+        entries = "".join(f"  - file: {f}\n" for f in files if f != "book/intro")
+        (self.root / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nparts:\n- caption: Part\n  chapters:\n{entries}")
         return path
 
     def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -51,10 +51,7 @@ def python_in(venv):
 def main():
     if sys.version_info < (3, 11):
         have = ".".join(str(n) for n in sys.version_info[:3])
-        stop(
-            "Python %s is too old for this book: install Python 3.11 or newer, then run make again (or make PYTHON=...)."
-            % have
-        )
+        stop("Python %s is too old for this book: install Python 3.11 or newer, then run make again (or make PYTHON=...)." % have)
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401

@@ -62,6 +62,9 @@ def test_pick_follows_the_scale():
     code = "from kernelbook.evidence import run; print(run.pick(quick=1, full=2))"
     assert in_a_process(code).stdout.strip() == "1"
     assert in_a_process(code, KERNELBOOK_SCALE="full").stdout.strip() == "2"
+    small = "from kernelbook.evidence import run; print(run.pick(quick=1, full=2), run.pick(quick=1, full=2, smoke=3))"
+    assert in_a_process(small, KERNELBOOK_SCALE="full", KERNELBOOK_SMOKE="1").stdout.split() == ["1", "3"]
+    assert in_a_process(small, KERNELBOOK_SMOKE="1").stdout.split() == ["1", "1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton exists for Linux only")

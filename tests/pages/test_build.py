@@ -77,3 +77,23 @@ def test_a_warning_printed_on_a_page_stops_the_build(copy):
     copy.write("width/tangent", chapter("import warnings\nwarnings.warn('careful')"))
     copy.run_chapters()
     assert copy.build().returncode == 1
+
+
+def test_the_appendix_is_written_by_the_build(copy):
+    absent = 'claim("ntk/absent", "Two is less than one, at width $n$.", measured=2.0, below=1, kind="limit", holds=False,'
+    absent += ' because="It isn\'t so in arithmetic.")'
+    copy.write("width/tangent", chapter(CELLS[0], CELLS[2], absent))
+    directives = ("{chapter-map}", "{paper-index}", "{verdicts}", "{run-times}", "{library-reference} evidence")
+    (copy.root / "book/all.md").write_text("# All\n\n" + "\n".join(f"```{d}\n```\n" for d in directives))
+    copy.write("ledger", "# The ledger\n\n```{ledger}\n```\n")
+    assert copy.run_chapters().returncode == 0
+    built = copy.build()
+    assert built.returncode == 0, built.stdout
+    text = page(copy, "all")
+    chapters = re.search(r'<div class="kb-map">.*?</div>', text, re.S)[0]
+    assert chapters.count("<li>") == 73 and chapters.count("<a href") == 1 and "needs nothing" in chapters
+    assert text.count("https://arxiv.org/abs/") == 143
+    assert "Of 2 claims in this build, 1 hold" in text
+    assert "It isn&#x27;t so in arithmetic." in text and "\\(n\\)" in text and "#claim-ntk-absent" in text
+    assert re.search(r'data-label="core-seconds">\d', text)
+    assert "fitted_exponent(x, y)" in text and "Least-squares slope" in text

@@ -70,21 +70,23 @@ class Settings:
     scale: str = "quick"
     extra: tuple[tuple[str, str], ...] = ()
     survey: bool = False
+    smoke: bool = False
 
     @property
     def folder(self) -> Path:
         """Where results go; a survey's runs print no frames, so they have a folder of their own."""
-        return (
-            house.root() / "out" / "survey" / f"{self.scale}-seed-{self.seed}"
-            if self.survey
-            else house.out(self.seed, self.scale) / "executed"
-        )
+        if self.smoke:
+            return house.root() / "out" / "smoke"
+        if self.survey:
+            return house.root() / "out" / "survey" / f"{self.scale}-seed-{self.seed}"
+        return house.out(self.seed, self.scale) / "executed"
 
     def environment(self) -> dict[str, str]:
         quiet = dict(PYDEVD_DISABLE_FILE_VALIDATION="1", JUPYTER_PLATFORM_DIRS="1", PYTHONWARNINGS="default")
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         ours = dict(KERNELBOOK_SEED=str(self.seed), KERNELBOOK_SCALE=self.scale, KERNELBOOK_STATIC="1")
-        ours |= {"KERNELBOOK_SURVEY": "1"} if self.survey else {}
+        ours |= {"KERNELBOOK_SURVEY": "1"} if self.survey or self.smoke else {}
+        ours |= {"KERNELBOOK_SMOKE": "1"} if self.smoke else {}
         return {**os.environ, **quiet, **threads, **ours, **dict(self.extra)}
 
 

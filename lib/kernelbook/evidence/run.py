@@ -78,6 +78,11 @@ def rng(name: str, seed: int | None = None) -> np.random.Generator:
     return np.random.default_rng(_derived(name, seed))
 
 
-def pick(*, quick: T, full: T) -> T:
-    """The constant for this run's scale: `quick` fits a laptop, `full` is as near to the paper as the code goes."""
+def pick(*, quick: T, full: T, smoke: T | None = None) -> T:
+    """The constant for this run's scale: `quick` fits a laptop, `full` is as near to the paper as the code goes.
+
+    smoke: a shrunken stand-in for `full`, with which the tests walk the full-scale path in seconds (default: `quick`).
+    """
+    if scale == "full" and os.environ.get("KERNELBOOK_SMOKE") == "1":
+        return quick if smoke is None else smoke
     return full if scale == "full" else quick

@@ -42,6 +42,16 @@ def _with_math(text: str) -> list[nodes.Node]:
     return [nodes.math(p, p) if i % 2 else nodes.Text(p) for i, p in enumerate(pieces) if p]
 
 
+def html_with_math(text: str) -> str:
+    """Text with `$...$` in it as HTML that MathJax reads."""
+    pieces = text.split("$")
+    marked = [
+        f'<span class="math notranslate nohighlight">\\({html.escape(p)}\\)</span>' if i % 2 else html.escape(p)
+        for i, p in enumerate(pieces)
+    ]
+    return "".join(marked)
+
+
 def scale_picture(record: dict[str, Any]) -> str:
     """A number line as SVG: the allowed range shaded, the measured value as a dot with its interval.
 

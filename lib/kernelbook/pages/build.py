@@ -11,8 +11,8 @@ from kernelbook.evidence import execution, house, ledger
 from kernelbook.pages import site
 
 
-def _sphinx(to: Path, doctrees: Path) -> bool:
-    """Build the pages into `to`; warnings are errors."""
+def pages(to: Path, doctrees: Path, contents: Path | None = None, builder: str = "html") -> bool:
+    """Build the pages of a table of contents (the book's own where none is given) into `to`; warnings are errors."""
     from jupyter_book.sphinx import build_sphinx
 
     root = house.root()
@@ -21,8 +21,9 @@ def _sphinx(to: Path, doctrees: Path) -> bool:
         to,
         noconfig=True,
         path_config=root / "_config.yml",
-        confoverrides={"external_toc_path": str(root / "_toc.yml"), "nitpicky": True, "latex_individualpages": False},
+        confoverrides={"external_toc_path": str(contents or root / "_toc.yml"), "nitpicky": True, "latex_individualpages": False},
         doctreedir=doctrees,
+        builder=builder,
         quiet=True,
         warningiserror=True,
         keep_going=True,
@@ -30,7 +31,7 @@ def _sphinx(to: Path, doctrees: Path) -> bool:
     return status == 0
 
 
-def _front_door(pages: Path) -> None:
+def front_door(pages: Path) -> None:
     """The folder's own address leads to the first page."""
     to = "book/intro.html"
     head = f'<meta charset="utf-8"><title>The Book of Kernels</title><meta http-equiv="refresh" content="0; url={to}">'
@@ -39,9 +40,10 @@ def _front_door(pages: Path) -> None:
     )
 
 
-def _replace(new: Path, site_folder: Path) -> None:
+def replace(new: Path, site_folder: Path) -> None:
     """Put a complete copy of the new pages in the place of the old ones."""
-    fresh, old = site_folder.with_name("site.new"), site_folder.with_name("site.old")
+    fresh, old = (site_folder.with_name(f"{site_folder.name}.{x}") for x in ("new", "old"))
+    site_folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(new, fresh)
@@ -65,12 +67,12 @@ def main() -> int:
         print("Another build is running in this checkout: wait for it to end, or stop it, then try again.", file=sys.stderr)
         return 2
     with lock:
-        pages = folder / "build" / "html"
-        if not _sphinx(pages, folder / "build" / "doctrees"):
+        built = folder / "build" / "html"
+        if not pages(built, folder / "build" / "doctrees"):
             print("The site was not built: see the messages above. The former site is untouched.", file=sys.stderr)
             return 1
-        _front_door(pages)
-        if found := site.problems(pages):
+        front_door(built)
+        if found := site.problems(built):
             print(
                 "\n".join(
                     [*found, "The site was not published: its pages must load nothing foreign and point to nothing missing."]
@@ -78,7 +80,7 @@ def main() -> int:
             )
             return 1
         made = ledger.write()
-        _replace(pages, folder / "site")
+        replace(built, folder / "site")
     verdicts = [c["verdict"] for c in made["claims"]]
     tally = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
     print(f"Ledger: {len(verdicts)} claims ({tally}) and {len(made['papers'])} papers.")

@@ -15,7 +15,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from kernelbook.evidence import claims, execution, house, ledger
-from kernelbook.pages import boxes
+from kernelbook.pages import appendix, boxes
 
 log = logging.getLogger(__name__)
 WORDS_A_MINUTE = 180
@@ -39,6 +39,15 @@ def refuse_stale(app: Any) -> None:
             stale.append(f"{chapter.place}: outputs are not current ({why})")
     if stale:
         raise ExtensionError("\n".join([*stale, "Run `make book`: it executes these chapters, then builds."]))
+
+
+def draw_all_on_one_page(app: Any) -> None:
+    """The single page knows how to draw whatever the many pages do.
+
+    sphinx-exercise names the singlehtml builder for its own nodes, and Sphinx then forgets everybody else's.
+    """
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
 
 def _reader_with_outputs(original: Any) -> Any:
@@ -80,13 +89,9 @@ def offer_notebook(app: Any, pagename: str, templatename: str, context: dict[str
 # ---------------------------------------------------------------- references
 
 
-def _titles() -> dict[str, str]:
-    return {c["name"]: c["title"] for part in ledger.outline() for c in part["chapters"]}
-
-
 def chapter_reference(env: Any, docname: str, builder: Any, name: str) -> nodes.Node:
     """A link to a chapter, or its outline title where its page does not exist yet."""
-    title = _titles()[name]
+    title = appendix.titles()[name]
     if f"book/{name}" not in env.found_docs:
         return nodes.inline(text=title, classes=["kb-unwritten"])
     reference = nodes.reference("", "", internal=True, refuri=builder.get_relative_uri(docname, f"book/{name}"))
@@ -98,7 +103,7 @@ class ChapterRole(SphinxRole):
     """{chapter}`width/depth`: a link, or the outline's title until the page exists."""
 
     def run(self) -> Any:
-        if self.text not in _titles():
+        if self.text not in appendix.titles():
             log.warning(f"no chapter {self.text!r} in book/outline.yml", location=self.get_location())
             return [nodes.Text(self.text)], []
         return [chapter_reference(self.env, self.env.docname, self.env.app.builder, self.text)], []
@@ -182,13 +187,12 @@ def _cell(text: str, label: str, classes: str = "") -> str:
 
 def _claim_row(relative: Any, c: dict[str, Any]) -> str:
     state, margin = boxes.STATES[c["verdict"]], c["margin"]
-    # escaped text, with a math delimiter that the page's MathJax knows
-    statement = "".join(f"\\({html.escape(p)}\\)" if i % 2 else html.escape(p) for i, p in enumerate(c["statement"].split("$")))
+    statement = boxes.html_with_math(c["statement"])
     where = f"{relative('book/' + c['chapter'])}#{boxes.anchor(c['id'])}"
     measured = "" if c["measured"] is None else html.escape(claims.number_text(c["measured"]))
     cells = [
         _cell(f"{claims.MARKS[c['verdict']]} {c['verdict']}", "verdict", f"kb-state {state}"),
-        _cell(f'<a class="tex2jax_process mathjax_process" href="{where}">{statement}</a>', "claim", "kb-wide"),
+        _cell(f'<a href="{where}">{statement}</a>', "claim", "kb-wide"),
         _cell(c["kind"], "kind"),
         _cell(measured, "measured"),
         _cell("" if c["bound"] is None else html.escape(claims.bound_text(c)), "bound"),
@@ -225,7 +229,7 @@ COLUMNS = ("Verdict", "Claim", "Kind", "Measured", "Bound", "Margin")
 
 def ledger_table(made: dict[str, Any], relative: Any, written: set[str]) -> str:
     """The ledger as an HTML table: one group per paper, after one group per foundations chapter."""
-    chapters, rows = _titles(), made["claims"]
+    chapters, rows = appendix.titles(), made["claims"]
     keys = {p["key"] for p in made["papers"]}
     groups = []
     for name in dict.fromkeys(c["chapter"] for c in rows if c["paper"] not in keys):
@@ -263,10 +267,12 @@ def setup(app: Any) -> dict[str, Any]:
     if not hasattr(read.read_myst_markdown_notebook, "original"):
         read.read_myst_markdown_notebook = _reader_with_outputs(read.read_myst_markdown_notebook)
     app.connect("builder-inited", refuse_stale)
+    app.connect("builder-inited", draw_all_on_one_page)
     app.connect("env-get-outdated", pages_to_reread)
     app.connect("doctree-read", add_header)
     app.connect("html-page-context", offer_notebook, priority=100)
     app.add_role("chapter", ChapterRole())
     app.add_role("paper", PaperRole())
     app.add_directive("ledger", Ledger)
+    appendix.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": json.dumps(1)}
