@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 SCALES = ("quick", "full")
+MAKE_ROOM = "Make room (`make clean` removes everything that was built), then run the same command again."
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -43,8 +45,20 @@ def out(seed: int = 0, scale: str = "quick") -> Path:
     return base if (seed, scale) == (0, "quick") else base / "runs" / f"{scale}-seed-{seed}"
 
 
+class DiskFull(RuntimeError):
+    """No room for an output; what stood there before is unchanged."""
+
+
+def full_disk(error: OSError) -> bool:
+    """Whether an error says that there is no room left, on the disk or in the user's quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_whole(path: Path, data: str | bytes) -> bool:
-    """Write data to path by way of a temporary file and a rename; False if the file already held just that."""
+    """Write data to path by way of a temporary file and a rename; False if the file already held just that.
+
+    Raises DiskFull where there is no room; the temporary file is then gone and the former file unchanged.
+    """
     raw = data.encode() if isinstance(data, str) else data
     if path.exists() and path.read_bytes() == raw:
         return False
@@ -53,6 +67,12 @@ def write_whole(path: Path, data: str | bytes) -> bool:
     try:
         part.write_bytes(raw)
         part.replace(path)
+    except OSError as error:
+        if full_disk(error):
+            raise DiskFull(
+                f"The disk is full: {path.name} was not written, and what stood there is unchanged. {MAKE_ROOM}"
+            ) from None
+        raise
     finally:
         part.unlink(missing_ok=True)
     return True

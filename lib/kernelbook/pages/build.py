@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kernelbook.evidence import execution, house, ledger
@@ -53,6 +55,21 @@ def replace(new: Path, site_folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """A full disk ends in a sentence."""
+    try:
+        yield
+    except house.DiskFull as full:
+        raise SystemExit(str(full)) from None
+    except OSError as error:
+        if not house.full_disk(error):
+            raise
+        raise SystemExit(
+            f"The disk is full: the site was not published, and the former site is untouched. {house.MAKE_ROOM}"
+        ) from None
+
+
 def main() -> int:
     """Build, check and publish the site below `out/`; the former site stays where anything fails."""
     from filelock import FileLock, Timeout
@@ -66,7 +83,7 @@ def main() -> int:
     except Timeout:
         print("Another build is running in this checkout: wait for it to end, or stop it, then try again.", file=sys.stderr)
         return 2
-    with lock:
+    with lock, _room():
         built = folder / "build" / "html"
         if not pages(built, folder / "build" / "doctrees"):
             print("The site was not built: see the messages above. The former site is untouched.", file=sys.stderr)

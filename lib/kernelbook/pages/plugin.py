@@ -63,6 +63,8 @@ class ChapterItem(pytest_items.NotebookItem):
             raise pytest_items.NotebookFailedException(NotebookResult(nb=None, error=error)) from failure
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
+        if isinstance(excinfo.value, house.DiskFull):
+            return pytest_items.NbMakeFailureRepr(str(excinfo.value), str(excinfo.value))
         failure = excinfo.value.__cause__
         if not isinstance(failure, execution.ChapterFailed):
             return pytest.Item.repr_failure(self, excinfo, style)
