@@ -22,7 +22,10 @@ def test_center_is_the_projection():
 def test_against_hsic_by_brute_force():
     n = len(X)
     H = torch.eye(n, dtype=torch.float64) - 1 / n
-    hsic = lambda K, L: torch.trace(K @ H @ L @ H) / (n - 1) ** 2
+
+    def hsic(K, L):
+        return torch.trace(K @ H @ L @ H) / (n - 1) ** 2
+
     K, L = X @ X.T, Y @ Y.T
     assert linear_cka(X, Y).item() == pytest.approx((hsic(K, L) / (hsic(K, K) * hsic(L, L)).sqrt()).item())
 

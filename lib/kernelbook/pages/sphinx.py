@@ -196,7 +196,7 @@ def _claim_row(relative: Any, c: dict[str, Any]) -> str:
         _cell(c["kind"], "kind"),
         _cell(measured, "measured"),
         _cell("" if c["bound"] is None else html.escape(claims.bound_text(c)), "bound"),
-        _cell("" if margin is None else f"{margin:.1f} sd", "margin"),
+        _cell("" if margin is None or c["verdict"] == claims.ABSENT else f"{margin:.1f} sd", "margin"),
     ]
     return f'<tr data-verdict="{html.escape(c["verdict"])}">{"".join(cells)}</tr>'
 
