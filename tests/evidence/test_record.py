@@ -88,3 +88,10 @@ def test_a_record_of_what_is_not_finite_is_refused_and_nothing_is_written(elsewh
 )
 def test_code_hash_sees_what_code_does_and_nothing_else(one, other, same):
     assert (code_hash(one) == code_hash(other)) is same
+
+
+def test_a_smoke_run_needs_no_record(elsewhere, monkeypatch):
+    monkeypatch.delenv("KERNELBOOK_RECORD")
+    monkeypatch.setenv("KERNELBOOK_SMOKE", "1")
+    made = record.recorded("value", compute, seeds=4)
+    assert made.values == (made.live,) * 4 and not list(elsewhere.rglob("*.json"))
