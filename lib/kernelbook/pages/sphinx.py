@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -275,4 +274,4 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_role("paper", PaperRole())
     app.add_directive("ledger", Ledger)
     appendix.setup(app)
-    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": json.dumps(1)}
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
