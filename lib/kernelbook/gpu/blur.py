@@ -8,17 +8,17 @@ Beyond the ends x counts as 0 (boundary="zero") or goes on from the other end (b
 
 from __future__ import annotations  # lets the kernel below name tl before Triton has been imported
 
-import functools
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+
+from kernelbook.gpu.launch import FLOATS, check_tensors, launch, uses_triton
+from kernelbook.gpu.registry import Bench, Case, Inputs, Kernel, Target, Work, normal, register
 
 if TYPE_CHECKING:
     import triton.language as tl
 
 BOUNDARIES = ("zero", "wrap")
-BACKENDS = ("auto", "triton", "reference")
 
 
 def blur_reference(x: torch.Tensor, k: torch.Tensor, *, boundary: str = "zero") -> torch.Tensor:
@@ -60,20 +60,6 @@ def blur_kernel(x_ptr, k_ptr, y_ptr, size, n, radius, WRAP: tl.constexpr, BLOCK:
     tl.store(y_ptr + p, y, mask=p < size)
 
 
-@functools.cache
-def jitted() -> Any:
-    """The kernel made ready by Triton, which is imported here, on first use: it exists for Linux only."""
-    global tl
-    try:
-        import triton
-        import triton.language as tl
-    except ImportError as missing:
-        raise RuntimeError(
-            "backend='triton' needs Triton, which exists for Linux only; use backend='reference' on this machine"
-        ) from missing
-    return triton.jit(blur_kernel)
-
-
 def blur(x: torch.Tensor, k: torch.Tensor, *, boundary: str = "zero", backend: str = "auto", block: int = 1024) -> torch.Tensor:
     """The blur y = k * x along the last axis, as a GPU kernel.
 
@@ -84,44 +70,67 @@ def blur(x: torch.Tensor, k: torch.Tensor, *, boundary: str = "zero", backend: s
     Raises ValueError naming the argument that does not fit, RuntimeError where Triton is asked for and missing.
     Source: the definition of convolution; Triton tutorial 1 for offsets and masks.
     """
-    _check(x, k, boundary, backend, block)
-    if backend == "reference" or (backend == "auto" and not x.is_cuda):
+    _check(x, k, boundary, block)
+    if not uses_triton(backend, x):
         return blur_reference(x, k, boundary=boundary)
-    _check_runnable(x)
     y = torch.empty_like(x)
-    programs = -(-x.numel() // block)
-    with torch.cuda.device_of(x):  # Triton launches on the current device, which need not be that of x
-        jitted()[(programs,)](x, k, y, x.numel(), x.shape[-1], k.shape[0] // 2, WRAP=boundary == "wrap", BLOCK=block)
+    grid = (-(-x.numel() // block),)
+    launch(blur_kernel, grid, x, k, y, x.numel(), x.shape[-1], k.shape[0] // 2, WRAP=boundary == "wrap", BLOCK=block)
     return y
 
 
-def _check(x: torch.Tensor, k: torch.Tensor, boundary: str, backend: str, block: int) -> None:
+def _check(x: torch.Tensor, k: torch.Tensor, boundary: str, block: int) -> None:
+    check_tensors(FLOATS, x=x, k=k)
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary={boundary!r}: expected one of {BOUNDARIES}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: expected one of {BACKENDS}")
     if block < 1 or block & (block - 1):
         raise ValueError(f"block={block}: expected a power of two")
     if x.dim() < 1 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}: expected (..., n) with nothing empty")
     if k.dim() != 1 or k.shape[0] % 2 == 0:
         raise ValueError(f"k has shape {tuple(k.shape)}: expected one axis of odd length, lag 0 in the middle")
-    _check_pair(x, k)
 
 
-def _check_pair(x: torch.Tensor, k: torch.Tensor) -> None:
-    if x.dtype not in (torch.float32, torch.float64) or k.dtype != x.dtype:
-        raise ValueError(f"x and k have dtypes {x.dtype} and {k.dtype}: expected both float32 or both float64")
-    if x.device != k.device:
-        raise ValueError(f"x is on {x.device} and k on {k.device}: expected one device")
-    for name, tensor in (("x", x), ("k", k)):
-        if not tensor.is_contiguous():
-            raise ValueError(f"{name} has strides {tensor.stride()}: expected contiguous memory, call .contiguous() first")
+def _case(shape: tuple[int, ...], taps: int, boundary: str) -> Case:
+    def make(generator, dtype):
+        return dict(x=normal(generator, dtype, *shape), k=normal(generator, dtype, taps), boundary=boundary)
+
+    return Case(f"shape {shape}, {taps} taps, {boundary}", make, tuning=dict(block=16))
 
 
-def _check_runnable(x: torch.Tensor) -> None:
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ValueError(
-            f"backend='triton' with x on {x.device}: expected CUDA tensors, "
-            "or TRITON_INTERPRET=1 in the environment before Triton is first imported"
-        )
+def _bench(generator, dtype, device):
+    x, k = torch.randn(1 << 10, 1 << 16, generator=generator, dtype=dtype), torch.randn(25, generator=generator, dtype=dtype)
+    return dict(x=x.to(device), k=k.to(device))
+
+
+def _work(inputs: Inputs) -> Work:
+    x, k = inputs["x"], inputs["k"]
+    return Work(bytes=2 * x.element_size() * x.numel(), flops=2 * x.numel() * len(k))
+
+
+def _conv1d(inputs: Inputs):
+    x, k = inputs["x"][:, None], inputs["k"].flip(0)[None, None]
+    return lambda: torch.nn.functional.conv1d(x, k, padding=k.shape[-1] // 2)[:, 0]
+
+
+def _target(kind: str, wrap: bool) -> Target:
+    signature = dict.fromkeys(("x_ptr", "k_ptr", "y_ptr"), f"*{kind}") | dict.fromkeys(("size", "n", "radius"), "i32")
+    return Target(blur_kernel, signature, dict(WRAP=wrap, BLOCK=1024))
+
+
+SHAPES = (((3, 37), 11), ((5,), 3), ((1,), 1), ((64,), 25), ((2, 3, 17), 5), ((4, 33), 1), ((9,), 41))
+
+register(
+    Kernel(
+        name="blur",
+        formula="y[i] = sum_t k(t) x[i - t]",
+        launcher=blur,
+        reference=blur_reference,
+        kernels=(blur_kernel,),
+        cases=tuple(_case(shape, taps, boundary) for shape, taps in SHAPES for boundary in BOUNDARIES),
+        tolerance={torch.float32: 2e-6, torch.float64: 1e-14},
+        scale=lambda inputs, exact: inputs["k"].abs().sum() * inputs["x"].abs().max(),
+        targets=(_target("fp32", False), _target("fp32", True), _target("fp64", False)),
+        benches=(Bench("1,024 rows of 65,536, 25 taps", _bench, torch.float32, _work, {"torch conv1d": _conv1d}),),
+    )
+)
