@@ -8,7 +8,7 @@ JOBS ?= 2
 export JUPYTER_PLATFORM_DIRS := 1
 export SPHINX_BUILD := 1
 
-.PHONY: help book test check lab chapter survey course pdf record format lock clean
+.PHONY: help book test check lab chapter survey course pdf record peers format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -46,6 +46,9 @@ pdf: book ## the whole book as one PDF (needs Chromium)
 
 record: $(READY) ## remake a chapter's recorded seeds: make record C=width/tangent
 	@$(PY) -m kernelbook.evidence.survey record $(or $(C),"")
+
+peers: $(READY) ## compare with other people's implementations, in an environment of their own
+	@$(PY) tools/peers.py
 
 format: $(READY) ## put code and chapters into their one form
 	@$(PY) tools/check.py format

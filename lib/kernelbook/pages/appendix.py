@@ -12,6 +12,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from kernelbook.evidence import claims, execution, house, ledger
+from kernelbook.gpu import benchmark, cards, registry
 from kernelbook.pages import boxes
 
 BUDGET_S, BOOK_BUDGET_MIN = 45, 35
@@ -140,6 +141,59 @@ class RunTimes(_Gathering):
         )
 
 
+class GpuCards(_Gathering):
+    """{gpu-cards}: what machines can do at best, and where each number comes from."""
+
+    def content_html(self) -> str:
+        self.env.note_dependency(str(house.PACKAGE / "gpu" / "cards.py"))
+        units = ("fp64", "fp32", "tf32", "bf16", "int8")
+        head = ("Machine", "Main memory", "Bandwidth", *units, "Ridge, fp32")
+        rows = [self.row(c, units) for c in cards.CARDS.values()]
+        sources = "".join(f"<li>{html.escape(c.name)}: {html.escape('; '.join(c.sources))}.</li>" for c in cards.CARDS.values())
+        return _table(head, rows) + f"<p>Sources:</p><ul>{sources}</ul>"
+
+    def row(self, card: cards.Card, units: tuple[str, ...]) -> tuple[str, ...]:
+        memory = card.levels[-1]
+        rates = [f"{card.rates[u] / 1e12:.3g} T/s" if u in card.rates else "" for u in units]
+        bandwidth = f"{card.bandwidth / 1e12:.3g} TB/s"
+        named = f"{memory.size / 1e9:.0f} GB {html.escape(memory.name)}"
+        return (html.escape(card.name), named, bandwidth, *rates, f"{card.ridge('fp32'):.0f} flops per byte")
+
+
+class GpuKernels(_Gathering):
+    """{gpu-kernels}: every kernel of the room, and what was measured of it on which machine."""
+
+    def content_html(self) -> str:
+        for file in (*(house.PACKAGE / "gpu").glob("*.py"), *benchmark.folder().glob("*.json")):
+            self.env.note_dependency(str(file))
+        made = benchmark.records()
+        gpu = [(r, record) for record in made if record["kind"] == "cuda" for r in record["rows"]]
+        cpu = [(r, record) for record in made if record["kind"] == "cpu" for r in record["rows"]]
+        head = ("Kernel", "Computes", "On a GPU")
+        rows: list[tuple[str, ...]] = [
+            (f"<code>{k.name}</code>", html.escape(k.formula), self.measured(k.name, gpu)) for k in registry.load().values()
+        ]
+        paths: list[tuple[str, ...]] = [
+            (f"<code>{r['kernel']}</code>", html.escape(r["input"]), self.words(r, record)) for r, record in cpu
+        ]
+        reference = "<p>The reference paths, which readers without a GPU run, on a processor:</p>"
+        return _table(head, rows) + (reference + _table(("Path", "Input", "Measured"), paths) if paths else "")
+
+    def measured(self, name: str, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+        own = [f"{html.escape(r['input'])}: {self.words(r, record)}" for r, record in rows if r["kernel"] == name]
+        return "<br>".join(own) or "not measured"
+
+    def words(self, row: dict[str, Any], record: dict[str, Any]) -> str:
+        peers = "; ".join(
+            f"{p['ratio']:.2g}× as fast as {n}" if "ratio" in p else f"{n}: {p['skipped']}" for n, p in row["peers"].items()
+        )
+        roof = f"{row['roofline']:.0%} of the {row['bound']} bound; " if "roofline" in row else ""
+        old = {"current": "", "changed since": ", the kernel has changed since", "gone": ", the kernel is gone"}[
+            benchmark.state(row)
+        ]
+        return html.escape(f"{roof}{peers} ({record['device']}, {record['date']}{old})")
+
+
 # ---------------------------------------------------------------- library reference
 
 
@@ -195,5 +249,7 @@ def setup(app: Any) -> None:
         ("verdicts", Verdicts),
         ("run-times", RunTimes),
         ("library-reference", LibraryReference),
+        ("gpu-cards", GpuCards),
+        ("gpu-kernels", GpuKernels),
     ):
         app.add_directive(name, directive)
