@@ -56,6 +56,22 @@ def test_other_code_makes_the_record_stale(elsewhere, monkeypatch):
         record.recorded("value", compute, seeds=4)
 
 
+def loops(seed):
+    total = 0.0
+    for BESIDE in range(3):
+        total += BESIDE * helper(seed)
+    return total + sum(BESIDE for BESIDE in range(seed % 3))
+
+
+def test_a_local_name_is_no_global_of_the_same_name(monkeypatch):
+    monkeypatch.setitem(globals(), "BESIDE", 1)
+    key = record.source_key(loops)
+    monkeypatch.setitem(globals(), "BESIDE", 2)
+    assert record.source_key(loops) == key
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert record.source_key(loops) != key
+
+
 def test_a_missing_record_says_what_to_do(elsewhere, monkeypatch):
     monkeypatch.delenv("KERNELBOOK_RECORD")
     with pytest.raises(record.RecordMissing, match="make record"):

@@ -126,3 +126,15 @@ def test_run_prints_the_claims_of_one_chapter(tmp_path):
     assert unknown.returncode == 2 and "C='width/nothing': no such chapter; there are width/tangent" in unknown.stdout
     empty = copy.python("-m", "kernelbook.evidence.survey", "run", "")
     assert empty.returncode == 2 and "name a chapter" in empty.stdout
+
+
+@pytest.mark.parametrize("what, longest", [("run", survey.execution.LIMIT_S), ("record", survey.RECORD_LIMIT_S)])
+def test_recording_may_take_longer_than_a_run(what, longest, monkeypatch):
+    limits = []
+
+    def stop(path, settings, limit, force):
+        limits.append(limit)
+        raise survey.execution.ChapterFailed("here", "stopped", "", "")
+
+    monkeypatch.setattr(survey.execution, "bring_up_to_date", stop)
+    assert survey.main([what, "width/tangent"]) == 1 and limits == [longest] and survey.RECORD_LIMIT_S > survey.execution.LIMIT_S

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import json
 import math
 import os
+import symtable
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,6 +49,17 @@ class Recorded:
         return dict(measured=self.live, interval=None, per_seed=None, n=1, decides=nearest, recorded=record, met=met)
 
 
+def _globals_named(source: str) -> set[str]:
+    """The global names that source uses: a loop variable is not one, though a constant elsewhere may bear its name."""
+    tables = [symtable.symtable(source, "<compute>", "exec")]
+    names: set[str] = set()
+    while tables:
+        table = tables.pop()
+        names |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+        tables += table.get_children()
+    return names
+
+
 def source_key(compute: Callable[..., Any]) -> str:
     """A hash of compute's source, and of the functions, classes and constants beside it that it names."""
     seen: dict[str, str] = {}
@@ -60,8 +71,7 @@ def source_key(compute: Callable[..., Any]) -> str:
             continue
         seen[name] = code_hash(inspect.getsource(f))
         scope = getattr(f, "__globals__", None) or vars(inspect.getmodule(f) or object)
-        named = {n.id for n in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(f)))) if isinstance(n, ast.Name)}
-        for key in sorted(named & set(scope)):
+        for key in sorted(_globals_named(textwrap.dedent(inspect.getsource(f))) & set(scope)):
             value = scope[key]
             if inspect.isroutine(value) or inspect.isclass(value):
                 if getattr(value, "__module__", None) == compute.__module__:

@@ -77,7 +77,7 @@ def _full(n: int, dtype: torch.dtype, device: Any) -> torch.Tensor:
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return bool(torch.equal(a.view(torch.uint8), b.view(torch.uint8)))
+    return bool(torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)))
 
 
 def _moved(inputs: Inputs, **to: Any) -> Inputs:
@@ -276,9 +276,9 @@ def print_forward(kernels: list[Kernel], device: str) -> int:
             for case in kernel.cases:
                 try:
                     check(kernel, case, dtype, torch.Generator(), device)
-                except WrongKernel as said:
+                except Exception as said:
                     wrong += 1
-                    print(said)
+                    print(said if isinstance(said, WrongKernel) else f"{kernel.name}, {case.name}: {said!r}")
         print(f"{kernel.name}: {len(kernel.cases) * len(kernel.tolerance)} checks on {device}")
     return wrong
 

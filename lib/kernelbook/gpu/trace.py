@@ -41,14 +41,15 @@ class Trace:
         self._tensors = spans
 
     def _accessed(self, counts: Counter[str], addresses: Any, mask: Any, what: str) -> None:
-        flat = np.atleast_1d(addresses)[np.broadcast_to(np.atleast_1d(mask), np.shape(np.atleast_1d(addresses)))]
-        known = 0
+        at = np.atleast_1d(addresses)
+        flat = at[np.broadcast_to(np.atleast_1d(mask), at.shape).astype(bool)]
+        known = np.zeros(flat.shape, dtype=bool)
         for name, start, end in self._tensors:
-            inside = int(((flat >= start) & (flat < end)).sum())
-            counts[name] += inside
-            known += inside
-        if known < flat.size:
-            raise OutOfBounds(f"{what} {flat.size - known} words outside the kernel's tensors")
+            inside = (flat >= start) & (flat < end)
+            counts[name] += int((inside & ~known).sum())  # a tensor that is passed twice counts under its first name
+            known |= inside
+        if not known.all():
+            raise OutOfBounds(f"{what} {int((~known).sum())} words outside the kernel's tensors")
 
 
 @contextlib.contextmanager
