@@ -134,7 +134,7 @@ def test_recording_may_take_longer_than_a_run(what, longest, monkeypatch):
 
     def stop(path, settings, limit, force):
         limits.append(limit)
-        raise survey.execution.ChapterFailed("here", "stopped", "", "")
+        raise survey.execution.ChapterFailed("here", 1, "stopped")
 
     monkeypatch.setattr(survey.execution, "bring_up_to_date", stop)
     assert survey.main([what, "width/tangent"]) == 1 and limits == [longest] and survey.RECORD_LIMIT_S > survey.execution.LIMIT_S
