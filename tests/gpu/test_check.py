@@ -122,6 +122,14 @@ def test_the_kernel_itself_is_back_after_a_mutant():
     assert torch.equal(add(x, x.clone(), backend="triton"), 2 * x)
 
 
+def test_a_test_that_kills_the_kernel_itself_judges_no_mutant():
+    def refuse():
+        raise AssertionError("no kernel is good enough")
+
+    with pytest.raises(ValueError, match="check kills kernel 'add' itself: AssertionError: no kernel"):
+        mutants.fates(KERNELS["add"], refuse)
+
+
 def crash():
     import os
     import signal

@@ -10,9 +10,12 @@ import linecache
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from kernelbook.gpu import launch
 from kernelbook.gpu.registry import Kernel, function_tree
@@ -250,35 +253,73 @@ def fates(kernel: Kernel, check: Callable[[], None]) -> list[Fate]:
     """Run check() against every mutant of a kernel, each in a process of its own, which it may crash or hang.
 
     check: raises an AssertionError where the kernel is wrong.
+    Raises ValueError where the kernel itself does not live through it: then no death of a mutant would mean anything.
     """
-    return [fate(m, check) for f in kernel.kernels for m in mutants_of(f)]
+    first = kernel.kernels[0]
+    itself = fate(Mutant("itself", "none", ast.unparse(function_tree(first)), first), check)
+    if itself.killed:
+        raise ValueError(f"check kills kernel {kernel.name!r} itself: {itself.how}")
+    waiting = [m for f in kernel.kernels for m in mutants_of(f)]
+    found: dict[str, Fate] = {}
+    running: list[_Trial] = []
+    for mutant in waiting:
+        running.append(_Trial(mutant, check))
+        while len(running) == (os.cpu_count() or 1):
+            found |= _ended(running)
+    while running:
+        found |= _ended(running)
+    return [found[m.name] for m in waiting]
 
 
 def fate(mutant: Mutant, check: Callable[[], None]) -> Fate:
     """What becomes of one mutant under check()."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
+    return _Trial(mutant, check).end()
+
+
+def _ended(running: list[_Trial]) -> dict[str, Fate]:
+    """Wait until at least one trial is over; take those that are off the list."""
+    patience = max(0.0, min(t.deadline for t in running) - time.monotonic())
+    ready = select.select([t.reader for t in running], [], [], patience)[0]
+    over = [t for t in running if t.reader in ready or t.deadline <= time.monotonic()]
+    running[:] = [t for t in running if t not in over]
+    return {t.mutant.name: t.end() for t in over}
+
+
+class _Trial:
+    """A process in which a mutant stands in for its kernel and check() runs."""
+
+    def __init__(self, mutant: Mutant, check: Callable[[], None]):
+        self.mutant, self.deadline = mutant, time.monotonic() + SECONDS
+        self.reader, writer = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            os.close(self.reader)
+            self._live(check, writer)
+        os.close(writer)
+
+    def _live(self, check: Callable[[], None], writer: int) -> None:
         faulthandler.disable()
+        torch.set_num_threads(1)  # the parent's other threads were not forked, and would be waited for
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
-            with standing_in(mutant):
+            with standing_in(self.mutant):
                 check()
             said = ""
         except BaseException as wrong:
             said = f"{type(wrong).__name__}: {wrong}".splitlines()[0][:200]
         os.write(writer, said.encode())
         os._exit(0 if not said else 1)
-    os.close(writer)
-    ready = select.select([reader], [], [], SECONDS)[0]
-    said = os.read(reader, 4096).decode() if ready else ""
-    os.close(reader)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if not ready:
-        return Fate(mutant, True, f"no end within {SECONDS} s")
-    if os.WIFSIGNALED(status):
-        return Fate(mutant, True, f"crashed ({signal.Signals(os.WTERMSIG(status)).name})")
-    return Fate(mutant, bool(said), said or "lived")
+
+    def end(self) -> Fate:
+        """What it came to; one that is not over by its deadline is ended."""
+        in_time = bool(select.select([self.reader], [], [], max(0.0, self.deadline - time.monotonic()))[0])
+        said = os.read(self.reader, 4096).decode() if in_time else ""
+        os.close(self.reader)
+        if not in_time:
+            os.kill(self.child, signal.SIGKILL)
+        status = os.waitpid(self.child, 0)[1]
+        if not in_time:
+            return Fate(self.mutant, True, f"no end within {SECONDS} s")
+        if os.WIFSIGNALED(status):
+            return Fate(self.mutant, True, f"crashed ({signal.Signals(os.WTERMSIG(status)).name})")
+        return Fate(self.mutant, bool(said), said or "lived")
