@@ -13,7 +13,7 @@ from kernelbook.gpu import check, mutants, registry
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton exists for Linux only")
 slow = pytest.mark.slow
 KERNELS = registry.load()
-CASES = [(k, c, d) for k in KERNELS.values() for c in k.cases for d in k.tolerance]
+CASES = [(k, c, d) for k in KERNELS.values() for c, d in k.checks()]
 
 
 def of(kernel, case=None):

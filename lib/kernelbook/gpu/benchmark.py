@@ -138,9 +138,8 @@ def measure(kernel: Kernel, bench: Bench, device: str) -> dict[str, Any]:
 
 def verify(kernel: Kernel, device: str) -> None:
     """Every case of a kernel, in every dtype, on this device.  Raises WrongKernel."""
-    for dtype in kernel.tolerance:
-        for case in kernel.cases:
-            check(kernel, case, dtype, torch.Generator(), device)
+    for case, dtype in kernel.checks():
+        check(kernel, case, dtype, torch.Generator(), device)
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -708,7 +708,9 @@ def _case(kernel: str, reduce: str, n: int, m: int, d: int, c: int = 0, *, batch
         return given
 
     shape = f"{kernel}, {reduce}, {n} x {m} in {d}" + (f", {c} columns" if c else "") + (f", batch {batch}" if batch else "")
-    return Case(shape, make, ("x", "y", "bandwidth") + ("weights",) * bool(c), dict(block=16))
+    # many coordinates or columns go through tl.dot, which is for float32
+    dtypes = (torch.float32,) if max(d, c) > DIRECT and kernel != "laplacian" else ()
+    return Case(shape, make, ("x", "y", "bandwidth") + ("weights",) * bool(c), dict(block=16), dtypes)
 
 
 def _far(generator, dtype):

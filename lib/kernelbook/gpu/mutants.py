@@ -20,7 +20,7 @@ import torch
 from kernelbook.gpu import launch
 from kernelbook.gpu.registry import Kernel, function_tree
 
-SECONDS = 60  # after which a mutant counts as one that never ends
+SECONDS = 240  # after which a mutant counts as one that never ends
 
 
 @dataclass(frozen=True)

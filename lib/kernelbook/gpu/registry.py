@@ -25,12 +25,14 @@ class Case:
     make: (generator, dtype) -> keyword arguments of launcher and reference, tensors on the CPU.
     gradients: the arguments in which the derivative is checked too.
     tuning: arguments of the launcher alone, such as a block size that makes a small input take several programs.
+    dtypes: those it is meant for, where that is not all that the kernel is held to.
     """
 
     name: str
     make: Callable[[torch.Generator, torch.dtype], Inputs]
     gradients: tuple[str, ...] = ()
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[torch.dtype, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Kernel:
     scale: Callable[[Inputs, torch.Tensor], Any] | None = None
     gradient_tolerance: Mapping[torch.dtype, float] | None = None
     equivalent: Mapping[str, str] = field(default_factory=dict)
+
+    def checks(self) -> list[tuple[Case, torch.dtype]]:
+        """Every case in every dtype that it is meant for, the tightest first."""
+        strict = sorted(self.tolerance, key=lambda d: self.tolerance[d])
+        return [(c, d) for c in self.cases for d in strict if not c.dtypes or d in c.dtypes]
 
     @property
     def source_hash(self) -> str:
