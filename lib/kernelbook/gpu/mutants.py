@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -299,6 +300,7 @@ class _Trial:
 
     def _live(self, check: Callable[[], None], writer: int) -> None:
         faulthandler.disable()
+        warnings.simplefilter("ignore")  # a mutant may well divide by zero
         torch.set_num_threads(1)  # the parent's other threads were not forked, and would be waited for
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
