@@ -81,6 +81,19 @@ def test_gradients_are_those_of_finite_differences(kernel, reduce):
     assert torch.autograd.gradcheck(sums, [t.requires_grad_() for t in (x, y, w, h)])
 
 
+@pytest.mark.parametrize("alone", ["x", "y", "weights", "bandwidth"])
+@pytest.mark.parametrize("backend", ["reference", pytest.param("triton", marks=pytest.mark.skipif("sys.platform != 'linux'"))])
+def test_one_gradient_alone_is_the_one_among_all(alone, backend):
+    given = dict(x=draw("x", 6, 3), y=draw("y", 5, 3), weights=draw("w", 5, 2), bandwidth=draw("h", 6).abs() + 0.5)
+
+    def gradients(names):
+        inputs = {k: v.clone().requires_grad_(k in names) for k, v in given.items()}
+        kernel_sums(**inputs, reduce="softmax", backend=backend).square().sum().backward()
+        return inputs[alone].grad
+
+    assert torch.allclose(gradients([alone]), gradients(list(given)))
+
+
 def test_the_librarys_gram_functions_and_scikit_learns():
     x, y = draw("x", 30, 4), draw("y", 40, 4)
     assert torch.allclose(kernel_sums(x, y, bandwidth=1.3), gram.gaussian(x, y, bandwidth=1.3).sum(1))
@@ -166,6 +179,9 @@ Y = torch.ones(4, 2)
         ((X, Y, W), {"reduce": "softmax", "kernel": "polynomial"}, "expected a kernel that is never negative"),
         ((X, Y), {"kernel": "polynomial", "degree": 0}, "degree=0: expected a whole number"),
         ((X, Y), {"kernel": "polynomial", "offset": math.nan}, "offset=nan: expected a finite number"),
+        ((X, Y), {"bandwidth": "wide"}, "bandwidth='wide': expected a positive finite number"),
+        ((X, Y), {"kernel": "polynomial", "offset": "one"}, "offset='one': expected a finite number"),
+        ((X, Y), {"block": 16.0}, "block=16.0: expected a power of two"),
         ((X, Y), {"block": 24}, "block=24: expected a power of two from 16 upwards"),
         ((X, Y), {"backend": "cuda"}, "backend='cuda': expected one of"),
     ],

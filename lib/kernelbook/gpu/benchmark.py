@@ -60,7 +60,10 @@ def device_name(device: str) -> str:
 
 
 def seconds_of(calls: list[Callable[[], Any]], device: str) -> tuple[float, int]:
-    """Median seconds of one call, and of how many: the calls take turns, each after one that is not timed."""
+    """Median seconds of one call, and of how many: the calls take turns, each after one that is not timed.
+
+    On the CPU these are seconds of processor time.
+    """
     for call in calls:
         call()
     timed = _cuda_seconds if device == "cuda" else _cpu_seconds
@@ -71,9 +74,9 @@ def seconds_of(calls: list[Callable[[], Any]], device: str) -> tuple[float, int]
 
 
 def _cpu_seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()  # of all threads, and whatever else the machine is doing
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _cuda_seconds(call: Callable[[], Any]) -> float:

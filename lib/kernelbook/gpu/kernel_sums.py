@@ -91,7 +91,7 @@ class _Row:
         return {"gaussian": -0.5, "matern32": 3.0}.get(self.kernel, 1.0)
 
     def simplest(self) -> _Row:
-        """The same row with power 1, where the squared kernel is one of the family again: (factor of t, row)."""
+        """The same row with power 1, where the squared kernel is one of the family again."""
         if self.kernel == "polynomial" and self.power == 2:
             return replace(self, power=1, degree=2 * self.degree)
         return self
@@ -275,11 +275,13 @@ def chunked_gradients(
     shift: torch.Tensor | None,
     delta: torch.Tensor | None,
     g: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    needs: tuple[bool, ...] = (True,) * 4,
+) -> tuple[torch.Tensor | None, ...]:
     """Gradients in x, y, scale and weights on the CPU, each tile computed again: O((n + m)(d + c)) memory.
 
     shift: (b, n, 1) logarithm that a row of k was divided by, None for plain sums; delta: (b, n, 1), g.out for softmax.
-    g: (b, n, c) gradient in the sums.  Source: the chain rule, with row statistics as in Dao et al. (2022), appendix B.
+    g: (b, n, c) gradient in the sums.  needs: which of the four are wanted.
+    Source: the chain rule, with row statistics as in Dao et al. (2022), appendix B.
     """
     d = x.shape[-1]
     one_x, one_y = x.new_ones(1).expand(*x.shape[:-1], 1), x.new_ones(1).expand(*y.shape[:-1], 1)
@@ -301,17 +303,22 @@ def chunked_gradients(
                 assert weights is not None
                 k.add_(weights[sources].mT)
             k.exp_()
-        if to_w is not None:
+        if to_w is not None and needs[3]:
             _add_product(to_w[sources], k.mT, g[queries])
+        if not any(needs[:3]):
+            continue
         _slope_(t, k, p, row)
         if weights is None or row.biased:
             p.mul_(g[queries])
         else:
             torch.matmul(g[queries], weights[sources].mT, out=spare)
             p.mul_(spare if delta is None else spare.sub_(delta[queries]))
-        _add_product(to_x[queries], p, y_one[sources])
-        _add_product(to_y[sources], p.mT, x_one[queries])
-        to_scale[queries] += t.mul_(p).sum(-1, keepdim=True)
+        if needs[0]:
+            _add_product(to_x[queries], p, y_one[sources])
+        if needs[1]:
+            _add_product(to_y[sources], p.mT, x_one[queries])
+        if needs[2]:
+            to_scale[queries] += t.mul_(p).sum(-1, keepdim=True)
     to_scale = to_scale / scale[..., None]
     if not row.radial:
         return to_x * scale[..., None], to_y, to_scale[..., 0], to_w
@@ -401,7 +408,7 @@ def kernel_sums_kernel(
     D,
     C,
     W,
-    offset,
+    OFFSET: tl.constexpr,
     KERNEL: tl.constexpr,
     EXPONENT: tl.constexpr,
     LOGS: tl.constexpr,
@@ -438,9 +445,9 @@ def kernel_sums_kernel(
         scale = along(scale_ptr, i, j, in_i, in_j, QUERIES)
         q = pairs(a_ptr, b_ptr, i, j, in_i, in_j, D, KERNEL != "polynomial", DOT, BLOCK) * scale
         if KERNEL == "polynomial":
-            m = power(q + offset, EXPONENT)
+            m = power(q + OFFSET, EXPONENT)
             if SLOPE:
-                m = power(q + offset, EXPONENT - 1) * EXPONENT
+                m = power(q + OFFSET, EXPONENT - 1) * EXPONENT
         else:
             if DOT:
                 q = tl.maximum(q, 0.0)
@@ -511,9 +518,10 @@ class _Grid:
         zero = scale.new_zeros(batches, max(rows, columns))
         bias, delta = (zero if parts.get(k) is None else parts[k] for k in ("bias", "delta"))
         grid = (-(-rows // self.block), batches, -(-width // block_w))
-        sizes = (rows, columns, d, g.shape[-1], width, row.offset)
+        sizes = (rows, columns, d, g.shape[-1], width)
         pointers = (a, b, right, out, kept[0], kept[1], lse, scale, bias, g, w, delta)
         constants = dict(
+            OFFSET=row.offset,  # not an argument: Triton takes a number for float32
             KERNEL=row.kernel,
             EXPONENT=row.power if row.radial else row.degree,
             LOGS=row.reduce != "sum",
@@ -544,21 +552,22 @@ def _triton_sums(x: Any, y: Any, scale: Any, weights: Any, row: _Row, grid: _Gri
 
 
 def _triton_gradients(
-    x: Any, y: Any, scale: Any, weights: Any, row: _Row, shift: Any, delta: Any, g: Any, grid: _Grid
+    x: Any, y: Any, scale: Any, weights: Any, row: _Row, shift: Any, delta: Any, g: Any, grid: _Grid, needs: tuple[bool, ...]
 ) -> tuple[Any, Any, Any, Any]:
-    """As chunked_gradients, in three launches: in the queries, in the sources, in the weights."""
+    """As chunked_gradients, in up to three launches: in the queries, in the sources, in the weights."""
     bias = weights[..., 0].contiguous() if row.biased else None
     w = y.new_ones(*y.shape[:-1], 1) if weights is None or row.biased else weights
     rest = dict(bias=bias, lse=None if shift is None else shift[..., 0].contiguous(), g=g, w=w, slope=True)
     rest["delta"] = None if delta is None else delta[..., 0].contiguous()
-    to_x, sum_x, moment, _ = grid.run(row, x, y, y, scale, queries=True, **rest)
-    to_y, sum_y, _, _ = grid.run(row, y, x, x, scale, queries=False, **rest)
-    to_scale = moment / scale**2
-    if row.radial:
-        to_x, to_y = 2 * (x * sum_x[..., None] - to_x), 2 * (y * sum_y[..., None] - to_y)
-    if weights is None:
-        return to_x, to_y, to_scale, None
-    to_w, _, _, _ = grid.run(row, y, x, g, scale, queries=False, **(rest | dict(slope=False)))
+    to_x = to_y = to_scale = to_w = None
+    if needs[0] or needs[2]:
+        to_x, total, moment, _ = grid.run(row, x, y, y, scale, queries=True, **rest)
+        to_x, to_scale = 2 * (x * total[..., None] - to_x) if row.radial else to_x, moment / scale**2
+    if needs[1]:
+        to_y, total, _, _ = grid.run(row, y, x, x, scale, queries=False, **rest)
+        to_y = 2 * (y * total[..., None] - to_y) if row.radial else to_y
+    if needs[3] and weights is not None:
+        to_w, _, _, _ = grid.run(row, y, x, g, scale, queries=False, **(rest | dict(slope=False)))
     return to_x, to_y, to_scale, to_w
 
 
@@ -579,8 +588,9 @@ class _KernelSums(torch.autograd.Function):
         g = g.contiguous()
         shift = out if row.reduce == "logsumexp" else lse
         delta = (g * out).sum(-1, keepdim=True) if row.reduce == "softmax" else None
-        parts = (x, y, scale, weights, row, shift, delta, g)
-        return *(chunked_gradients(*parts) if grid is None else _triton_gradients(*parts, grid)), None, None
+        parts, needs = (x, y, scale, weights, row, shift, delta, g), ctx.needs_input_grad[:4]
+        found = chunked_gradients(*parts, needs) if grid is None else _triton_gradients(*parts, grid, needs)
+        return *(v if need else None for v, need in zip(found, needs, strict=True)), None, None
 
 
 def kernel_sums(
@@ -653,9 +663,9 @@ def _check(
         raise ValueError(f"reduce={reduce!r} with kernel='polynomial': expected a kernel that is never negative")
     if not isinstance(degree, int) or degree < 1:
         raise ValueError(f"degree={degree!r}: expected a whole number from 1 upwards")
-    if not math.isfinite(offset):
+    if not isinstance(offset, (int, float)) or not math.isfinite(offset):
         raise ValueError(f"offset={offset!r}: expected a finite number")
-    if block < 16 or block & (block - 1):
+    if not isinstance(block, int) or block < 16 or block & (block - 1):
         raise ValueError(f"block={block}: expected a power of two from 16 upwards")
     _check_bandwidth(bandwidth, x)
     _check_weights(weights, y, reduce)
@@ -668,7 +678,7 @@ def _check_bandwidth(bandwidth: Any, x: torch.Tensor) -> None:
             raise ValueError(f"bandwidth has shape {shape}: expected no axes, or {tuple(x.shape[:-1])}, one for each query")
         if not bool((bandwidth > 0).all() & bandwidth.isfinite().all()):
             raise ValueError(f"bandwidth is {float(bandwidth.min()):g} somewhere: expected positive finite numbers")
-    elif not 0 < bandwidth < math.inf:
+    elif not isinstance(bandwidth, (int, float)) or not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth={bandwidth!r}: expected a positive finite number")
 
 
@@ -695,11 +705,22 @@ def _check_weights(weights: torch.Tensor | None, y: torch.Tensor, reduce: str) -
 # The registration.
 
 
-def _case(kernel: str, reduce: str, n: int, m: int, d: int, c: int = 0, *, batch: tuple[int, ...] = (), per_query: bool = False):
+def _case(
+    kernel: str,
+    reduce: str,
+    n: int,
+    m: int,
+    d: int,
+    c: int = 0,
+    *,
+    batch: tuple[int, ...] = (),
+    per_query: bool = False,
+    **options: Any,
+) -> Case:
     def make(generator, dtype):
         given: Inputs = dict(x=normal(generator, dtype, *batch, n, d), y=normal(generator, dtype, *batch, m, d))
         size = math.sqrt(d) * torch.rand((*batch, n) if per_query else (), generator=generator, dtype=torch.float64)
-        given |= dict(kernel=kernel, reduce=reduce, bandwidth=(0.5 * math.sqrt(d) + size).to(dtype))
+        given |= dict(kernel=kernel, reduce=reduce, bandwidth=(0.5 * math.sqrt(d) + size).to(dtype)) | options
         if c:
             given["weights"] = normal(generator, dtype, *batch, m, *([c] if c > 1 else []))
             if reduce == "logsumexp":
@@ -735,7 +756,7 @@ _CASES = (
     Case("on top of each other", _met, ("x", "y"), dict(block=16)),
     _case("cauchy", "softmax", 18, 40, 1, 1),
     _case("gaussian", "logsumexp", 5, 50, 2),
-    _case("polynomial", "squares", 7, 18, 2),
+    _case("polynomial", "squares", 7, 18, 2, offset=0.3, degree=2),
     _case("matern32", "sum", 17, 19, 40, 70, batch=(2,)),
     _case("gaussian", "softmax", 20, 35, 33, 17, per_query=True),
     _case("laplacian", "squares", 18, 19, 17),
@@ -793,8 +814,10 @@ _PEERS: dict[str, Any] = {"KeOps": _keops, "torch, blocks of queries": _chunked_
 
 def _target(kernel: str, dtype: str = "fp32", *, slope: bool = False, **changes: Any) -> Target:
     signature = {f"{name}_ptr": f"*{dtype}" for name in POINTERS}
-    signature |= dict.fromkeys(("rows", "columns", "D", "C", "W"), "i32") | dict(offset="fp32")
-    constants: Inputs = dict(KERNEL=kernel, EXPONENT=1, LOGS=False, ONLINE=False, MEAN=False, SLOPE=slope, QUERIES=True)
+    signature |= dict.fromkeys(("rows", "columns", "D", "C", "W"), "i32")
+    constants: Inputs = dict(
+        OFFSET=1.0, KERNEL=kernel, EXPONENT=1, LOGS=False, ONLINE=False, MEAN=False, SLOPE=slope, QUERIES=True
+    )
     constants |= dict(DOT=False, BLOCK=64, BLOCK_W=1) | changes
     return Target(kernel_sums_kernel, signature, constants, HELPERS, warps=8, aligned=("D", "C", "W") if constants["DOT"] else ())
 
