@@ -66,7 +66,7 @@ def test_the_printed_table_loses_digits_that_the_guarded_one_keeps():
 @BOTH
 def test_other_points_against_mpmath(function, exact, sign):
     mpmath = pytest.importorskip("mpmath")
-    nu, x = log_uniform("nu", 0.01, 300, 25), log_uniform("x", 0.01, 300, 25)
+    nu, x = log_uniform("nu", 0.01, 100, 25), log_uniform("x", 0.01, 100, 25)
     with mpmath.workdps(40):
         theirs = mpmath.besseli if sign > 0 else mpmath.besselk
         truth = [float(mpmath.log(theirs(a, b))) for a, b in zip(nu.tolist(), x.tolist(), strict=True)]

@@ -27,7 +27,7 @@ from kernelbook.gpu.check import WrongKernel, check
 from kernelbook.gpu.registry import Bench, Inputs, Kernel
 
 FEWEST, MOST, SECONDS = 7, 200, 1.0  # calls of one thing that is timed, and how long they may take in all
-COPIES, CACHES = 16, 3  # inputs that rotate: at most so many, until they fill so many caches
+COPIES, CACHES = {"cuda": 16, "cpu": 3}, 3  # inputs that rotate: at most so many, until they fill so many caches
 
 
 def folder() -> Path:
@@ -95,7 +95,7 @@ def _rotating(bench: Bench, device: str, card: Card | None) -> list[Inputs]:
     first = bench.make(generator, bench.dtype, torch.device(device))
     size = sum(v.numel() * v.element_size() for v in first.values() if isinstance(v, torch.Tensor))
     cache = card.l2 if card else 32 << 20
-    copies = min(COPIES, 1 + int(CACHES * cache // max(size, 1)))
+    copies = min(COPIES[device], 1 + int(CACHES * cache // max(size, 1)))
     return [first] + [{k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in first.items()} for _ in range(copies - 1)]
 
 
