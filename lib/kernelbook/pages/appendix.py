@@ -154,10 +154,15 @@ class GpuCards(_Gathering):
 
     def row(self, card: cards.Card, units: tuple[str, ...]) -> tuple[str, ...]:
         memory = card.levels[-1]
-        rates = [f"{card.rates[u] / 1e12:.3g} T/s" if u in card.rates else "" for u in units]
-        bandwidth = f"{card.bandwidth / 1e12:.3g} TB/s"
+        rates = [_three_digits(card.rates[u] / 1e12) if u in card.rates else "" for u in units]
+        large = card.bandwidth >= 1e12
+        bandwidth = f"{card.bandwidth / 1e12:.3g} TB/s" if large else f"{card.bandwidth / 1e9:.3g} GB/s"
         named = f"{memory.size / 1e9:.0f} GB {html.escape(memory.name)}"
         return (html.escape(card.name), named, bandwidth, *rates, f"{card.ridge('fp32'):.0f} flops per byte")
+
+
+def _three_digits(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 class GpuKernels(_Gathering):
