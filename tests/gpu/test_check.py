@@ -66,6 +66,22 @@ def test_a_wrong_launcher_is_caught(launcher, said):
         judged(launcher)
 
 
+@pytest.mark.parametrize(
+    "launcher, said",
+    [
+        (lambda x, y, **_: (x + y).round().long() + (torch.arange(37) == 36), "1 of 37 integers differ"),
+        (lambda x, y, **_: (x + y).round().int(), "gave torch.int32 where torch.int64 was expected"),
+    ],
+)
+def test_integers_have_no_tolerance(launcher, said):
+    def rounded(x, y, **_):
+        return (x + y).round().long()
+
+    judged(rounded, exact=rounded)
+    with pytest.raises(check.WrongKernel, match=said):
+        judged(launcher, exact=rounded)
+
+
 def test_a_wrong_gradient_is_caught():
     class Halved(torch.autograd.Function):
         @staticmethod

@@ -98,8 +98,11 @@ def _outputs(result: Any) -> tuple[torch.Tensor, ...]:
 def _compare(where: str, got: torch.Tensor, exact: torch.Tensor, scale: Any, tolerance: float) -> None:
     if got.shape != exact.shape:
         raise WrongKernel(f"{where}: shape {tuple(got.shape)} where {tuple(exact.shape)} was expected")
-    got = got.detach().cpu().double() if got.is_floating_point() else got.cpu()
-    wild = got.isfinite() != exact.isfinite() if got.is_floating_point() else torch.zeros_like(got, dtype=torch.bool)
+    if not exact.is_floating_point():
+        _compare_integers(where, got.cpu(), exact)
+        return
+    got = got.detach().cpu().double()
+    wild = got.isfinite() != exact.isfinite()
     if wild.any():
         raise WrongKernel(f"{where}: {int(wild.sum())} of {wild.numel()} are {got[wild][0].item()} and should not be")
     finite = exact.isfinite()
@@ -108,6 +111,14 @@ def _compare(where: str, got: torch.Tensor, exact: torch.Tensor, scale: Any, tol
     error = ((got - exact).abs() / scale)[finite]
     if error.numel() and float(error.max()) > tolerance:
         raise WrongKernel(f"{where}: error {float(error.max()):.1e} of its scale, {tolerance:.0e} allowed")
+
+
+def _compare_integers(where: str, got: torch.Tensor, exact: torch.Tensor) -> None:
+    """Integers have no tolerance, and their dtype is part of the promise."""
+    if got.dtype != exact.dtype:
+        raise WrongKernel(f"{where}: gave {got.dtype} where {exact.dtype} was expected")
+    if not torch.equal(got, exact):
+        raise WrongKernel(f"{where}: {int((got != exact).sum())} of {exact.numel()} integers differ")
 
 
 def check(kernel: Kernel, case: Case, dtype: torch.dtype, generator: torch.Generator, device: str | torch.device = "cpu") -> None:
