@@ -5,10 +5,13 @@ import math
 import pytest
 import torch
 from kernelbook.evidence import run
-from kernelbook.similarity.gram import arc_cosine, gaussian, polynomial
+from kernelbook.similarity.gram import arc_cosine, gaussian, laplacian, matern, polynomial
 
 KERNELS = [
     lambda X, Z=None: gaussian(X, Z, bandwidth=0.7),
+    lambda X, Z=None: laplacian(X, Z, bandwidth=0.7),
+    lambda X, Z=None: matern(X, Z, bandwidth=0.7, smoothness=1.5),
+    lambda X, Z=None: matern(X, Z, bandwidth=0.7, smoothness=2.5),
     lambda X, Z=None: polynomial(X, Z, degree=3),
     lambda X, Z=None: arc_cosine(X, Z, order=0),
     lambda X, Z=None: arc_cosine(X, Z, order=1),
@@ -34,6 +37,20 @@ def test_gaussian_does_not_cancel_far_from_the_origin():
     found = gaussian(X + 1024, bandwidth=1.0)
     assert torch.allclose(found, gaussian((X + 1024).double(), bandwidth=1.0).float(), atol=1e-6)
     assert torch.equal(found.diagonal(), torch.ones(6))
+
+
+@pytest.mark.parametrize("smoothness", [0.5, 1.5, 2.5])
+def test_matern_is_scikit_learns(smoothness):
+    from sklearn.gaussian_process.kernels import Matern
+
+    X, Z = draw("X", 5, 3), draw("Z", 4, 3)
+    theirs = torch.from_numpy(Matern(length_scale=1.3, nu=smoothness)(X.numpy(), Z.numpy()))
+    assert torch.allclose(matern(X, Z, bandwidth=1.3, smoothness=smoothness), theirs, atol=1e-14)
+
+
+def test_laplacian_is_its_formula():
+    X, Z = draw("X", 5, 3), draw("Z", 4, 3)
+    assert torch.allclose(laplacian(X, Z, bandwidth=1.3), torch.exp(-(X[:, None] - Z).norm(dim=2) / 1.3), atol=1e-15)
 
 
 def test_polynomial_is_an_inner_product_of_monomials():
@@ -88,6 +105,8 @@ X2 = torch.zeros(2, 3)
     [
         (lambda: gaussian(X2, bandwidth=0), "bandwidth=0: expected a positive"),
         (lambda: gaussian(X2, bandwidth=math.nan), "bandwidth=nan: expected"),
+        (lambda: laplacian(X2, bandwidth=-1), "bandwidth=-1: expected a positive"),
+        (lambda: matern(X2, bandwidth=1, smoothness=2), "smoothness=2: expected 0.5, 1.5 or 2.5"),
         (lambda: polynomial(X2, degree=0), "degree=0: expected"),
         (lambda: polynomial(X2, degree=2.0), "degree=2.0: expected"),
         (lambda: polynomial(X2, degree=2, offset=-1), "offset=-1: expected"),

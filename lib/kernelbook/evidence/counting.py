@@ -1,4 +1,4 @@
-"""Seconds, shown as ratios in one run: they inform the reader and decide nothing."""
+"""Counts of calls, which may decide a claim, and seconds as ratios in one run, which inform the reader and decide nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ from statistics import median
 from typing import Any
 
 MIME = "application/vnd.kernelbook.timing+json"
+
+
+class CallCounter:
+    """A function that counts how often it is asked: `calls`, and `items`, the rows that it was asked about in all.
+
+    f: takes rows as its last argument; what it returns is passed on.
+    Raises ValueError if f cannot be called, or is called without an argument.
+    """
+
+    def __init__(self, f: Callable[..., Any]):
+        if not callable(f):
+            raise ValueError(f"f={f!r}: expected a function")
+        self.f, self.calls, self.items = f, 0, 0
+
+    def __call__(self, *args: Any) -> Any:
+        if not args:
+            raise ValueError("args=(): expected at least one argument, the rows to count")
+        self.calls += 1
+        self.items += len(args[-1])
+        return self.f(*args)
 
 
 class Timing:

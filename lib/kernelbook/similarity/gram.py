@@ -22,6 +22,35 @@ def gaussian(X: torch.Tensor, Z: torch.Tensor | None = None, *, bandwidth: float
     return torch.exp(-0.5 * (distance / bandwidth) ** 2)
 
 
+def laplacian(X: torch.Tensor, Z: torch.Tensor | None = None, *, bandwidth: float) -> torch.Tensor:
+    """Laplacian kernel exp(-|x - z| / bandwidth), with the Euclidean norm: Matérn's with smoothness 1/2.
+
+    X: (n, d), Z: (m, d) or None for X itself; one floating dtype, which the result keeps.  Returns (n, m).
+    Raises ValueError for a bandwidth that is not a positive number, and for points that do not fit together.
+    Source: Rasmussen and Williams (2006), equation 4.18.
+    """
+    return matern(X, Z, bandwidth=bandwidth, smoothness=0.5)
+
+
+def matern(X: torch.Tensor, Z: torch.Tensor | None = None, *, bandwidth: float, smoothness: float) -> torch.Tensor:
+    """Matérn kernel p(s) exp(-s), s = sqrt(2 smoothness) |x - z| / bandwidth: its processes have derivatives below `smoothness`.
+
+    X: (n, d), Z: (m, d) or None for X itself; one floating dtype, which the result keeps.  Returns (n, m).
+    smoothness: 1/2 (p = 1), 3/2 (p = 1 + s) or 5/2 (p = 1 + s + s^2 / 3).
+    Raises ValueError for a bandwidth that is not a positive number, another smoothness, and points that do not fit together.
+    Source: Rasmussen and Williams (2006), equations 4.14 and 4.17.
+    """
+    X, Z = points(X, Z)
+    if not 0 < bandwidth < math.inf:
+        raise ValueError(f"bandwidth={bandwidth!r}: expected a positive finite number")
+    if smoothness not in (0.5, 1.5, 2.5):
+        raise ValueError(f"smoothness={smoothness!r}: expected 0.5, 1.5 or 2.5")
+    distance = torch.cdist(X, Z, compute_mode="donot_use_mm_for_euclid_dist")
+    s = math.sqrt(2 * smoothness) * distance / bandwidth
+    factor = 1 + (smoothness > 1) * s + (smoothness > 2) * s**2 / 3
+    return factor * torch.exp(-s)
+
+
 def polynomial(
     X: torch.Tensor, Z: torch.Tensor | None = None, *, degree: int, offset: float = 1.0, scale: float = 1.0
 ) -> torch.Tensor:
