@@ -72,6 +72,66 @@ def test_a_local_name_is_no_global_of_the_same_name(monkeypatch):
     assert record.source_key(loops) != key
 
 
+class Walk:
+    step = 1.0
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    @property
+    def end(self):
+        return self.step * helper(self.seed)
+
+
+class LongWalk(Walk):
+    pass
+
+
+kinds = {"walk": (LongWalk, lambda x: x + 1)}
+
+
+def by_kind(seed):
+    Kind, after = kinds["walk"]
+    return after(Kind(seed).end)
+
+
+def test_classes_in_a_dict_count_with_their_bases_and_what_they_name(monkeypatch):
+    key = record.source_key(by_kind)
+    assert record.source_key(by_kind) == key
+    monkeypatch.setattr(Walk, "step", 2.0)
+    assert record.source_key(by_kind) != key
+    monkeypatch.undo()
+    monkeypatch.setattr(Walk, "end", property(lambda self: 7.0))
+    assert record.source_key(by_kind) != key
+    monkeypatch.undo()
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert record.source_key(by_kind) != key
+    monkeypatch.undo()
+    monkeypatch.setitem(kinds, "walk", (LongWalk, lambda x: x + 2))
+    assert record.source_key(by_kind) != key
+
+
+def test_a_class_of_a_notebook_has_a_key(tmp_path, monkeypatch):
+    """Jupyter's classes are of __main__, which has no file: only their functions can be found."""
+    import linecache
+
+    def key(body):
+        cell = f"class Net:\n    def forward(self):\n        return {body}\n\ndef run_it(seed):\n    return Net().forward()\n"
+        linecache.cache["<cell>"] = (len(cell), None, cell.splitlines(True), "<cell>")
+        scope = {"__name__": "__main__"}
+        exec(compile(cell, "<cell>", "exec"), scope)
+        return record.source_key(scope["run_it"])
+
+    assert key("1") == key("1  # the same") != key("2")
+
+
+def test_a_list_may_depend_on_the_seed(monkeypatch):
+    monkeypatch.setitem(globals(), "kinds", {"walk": (LongWalk, float), "seeds": [1, 2]})
+    key = record.source_key(by_kind)
+    monkeypatch.setitem(globals(), "kinds", {"walk": (LongWalk, float), "seeds": [3, 4]})
+    assert record.source_key(by_kind) == key
+
+
 def test_a_missing_record_says_what_to_do(elsewhere, monkeypatch):
     monkeypatch.delenv("KERNELBOOK_RECORD")
     with pytest.raises(record.RecordMissing, match="make record"):

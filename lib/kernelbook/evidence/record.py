@@ -60,25 +60,62 @@ def _globals_named(source: str) -> set[str]:
     return names
 
 
+def _parts(value: Any) -> list[Any]:
+    """The functions of a class, which inspect finds in a notebook too, where it finds no class."""
+    if not inspect.isclass(value):
+        return [inspect.unwrap(value)]
+    found = []
+    for part in vars(value).values():
+        part = getattr(part, "fget", None) or getattr(part, "__func__", part)
+        if inspect.isfunction(part) and part.__code__.co_filename != "<string>":  # what dataclass writes has no source
+            found.append(inspect.unwrap(part))
+    return found
+
+
+def _source(function: Any) -> tuple[str, set[str]]:
+    """A hash of what a function does, and the names it finds beside it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    try:
+        return code_hash(source), _globals_named(source)
+    except SyntaxError:  # a lambda's source is the lines that it stands on, which may begin in the middle of a call
+        return hashlib.sha256(source.encode()).hexdigest()[:20], set(function.__code__.co_names)
+
+
 def source_key(compute: Callable[..., Any]) -> str:
-    """A hash of compute's source, and of the functions, classes and constants beside it that it names."""
-    seen: dict[str, str] = {}
+    """A hash of compute's source, of the functions and classes beside it that it names, alone or in a list, tuple or dict,
+    and of the constants, alone or in a tuple (what a list or a dict holds may depend on the seed)."""
+    seen: set[str] = set()
+    met: set[int] = set()
     queue: list[Any] = [compute]
+
+    def meet(name: str, value: Any, constants: bool = True) -> None:
+        if inspect.isroutine(value) or inspect.isclass(value):
+            if getattr(value, "__module__", None) == compute.__module__:
+                queue.append(value)
+        elif isinstance(value, (int, float, str, bool)) and constants:
+            seen.add(f"{name}={value!r}")
+        elif isinstance(value, (list, tuple, dict)):
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                meet(f"{name}[{key!r}]", part, constants and isinstance(value, tuple))
+
     while queue:
         f = queue.pop()
-        name = getattr(f, "__qualname__", repr(f))
-        if name in seen:
+        if id(f) in met:
             continue
-        seen[name] = code_hash(inspect.getsource(f))
-        scope = getattr(f, "__globals__", None) or vars(inspect.getmodule(f) or object)
-        for key in sorted(_globals_named(textwrap.dedent(inspect.getsource(f))) & set(scope)):
-            value = scope[key]
-            if inspect.isroutine(value) or inspect.isclass(value):
-                if getattr(value, "__module__", None) == compute.__module__:
-                    queue.append(value)
-            elif isinstance(value, (int, float, str, bool, tuple)):
-                seen[f"{key}="] = repr(value)
-    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()[:20]
+        met.add(id(f))
+        name = getattr(f, "__qualname__", repr(f))
+        if inspect.isclass(f):
+            for base in f.__bases__:
+                meet(name, base)
+            for key, value in vars(f).items():
+                if not key.startswith("__") and not inspect.isroutine(value):
+                    meet(f"{name}.{key}", value)
+        for part in _parts(f):
+            key, names = _source(part)
+            seen.add(f"{name}: {key}")
+            for beside in names & set(part.__globals__):
+                meet(beside, part.__globals__[beside])
+    return hashlib.sha256(json.dumps(sorted(seen)).encode()).hexdigest()[:20]
 
 
 def _plain(value: Any, name: str) -> Any:
