@@ -405,3 +405,55 @@ def test_rows_longer_than_a_program_are_refused(launcher, name, monkeypatch):
         launcher(INTS.to(run.device), i0=-9, backend="triton")
     with pytest.raises(ValueError, match="x has rows of 4"):
         integer_layernorm(INTS.to(run.device), backend="triton")
+
+
+# --- a pipeline, on 102,400 random inputs
+
+
+def layernorm_by_definition(row):
+    n = len(row)
+    mean = math.floor(Fraction(sum(row), n) + Fraction(1, 2))
+    v = max(sum((x - mean) ** 2 for x in row), 1)
+    k = 1 << (v.bit_length() + 1) // 2
+    for _ in range(4):
+        k = (k + v // k) >> 1
+    return [(x - mean) * (LARGEST // k) >> 1 for x in row]
+
+
+def requantize_by_definition(row, m, e):
+    return [min(max((x * m + (1 << e >> 1)) >> e, -128), 127) for x in row]
+
+
+def product_by_definition(row, columns):
+    return [sum(x * w for x, w in zip(row, column, strict=True)) for column in columns]
+
+
+def gelu_by_definition(row, i0, n, bits):
+    largest = max(*row, 0)
+    rest = exp_by_definition(-largest, i0, n)
+    e = [exp_by_definition(x - largest, i0, n) for x in row]
+    return [x * (w * (LARGEST // (w + rest)) >> (32 - bits)) for x, w in zip(row, e, strict=True)]
+
+
+def pipeline_by_definition(row, up, down):
+    x = requantize_by_definition(layernorm_by_definition(row), *dyadic(2.0**-24))
+    h = requantize_by_definition(product_by_definition(x, up), *dyadic(0.004))
+    h = requantize_by_definition(gelu_by_definition(h, -19, 16, 8), *dyadic(0.007))
+    return shiftmax_by_definition(requantize_by_definition(product_by_definition(h, down), *dyadic(0.003)), -32, 15, 16)
+
+
+@pytest.mark.slow
+@each_backend
+def test_a_pipeline_of_all_operators_is_bit_exact_on_a_hundred_thousand_inputs(backend):
+    """LayerNorm, product, ShiftGELU, product, Shiftmax, with the steps back to 8 bits between, against Python's integers."""
+    if backend == "reference" and run.device.type == "cuda":
+        pytest.skip("torch has no product of integers on CUDA")
+    x, up, down = (draw(-128, 127, *s, dtype=torch.int8, name=f"pipeline{s}") for s in ((1600, 64), (64, 64), (64, 64)))
+    with NoFloat():
+        y = requantize(integer_layernorm(x, backend=backend), *dyadic(2.0**-24)).contiguous()
+        h = int8_matmul(y, up, None, *dyadic(0.004), backend=backend)
+        h = requantize(shift_gelu(h, i0=-19, n=16, backend=backend), *dyadic(0.007)).contiguous()
+        y = shiftmax(int8_matmul(h, down, None, *dyadic(0.003), backend=backend), i0=-32, bits=16, backend=backend)
+    up, down = up.T.tolist(), down.T.tolist()
+    assert x.numel() == 102_400 and y.unique().numel() > 200, "random inputs, and outputs that are not all alike"
+    assert y.tolist() == [pipeline_by_definition(row, up, down) for row in x.tolist()]
